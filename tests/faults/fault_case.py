@@ -14,6 +14,7 @@ from jt709c_gateway.commands.model import ENDED
 from tests.faults.fleet import PACE, Fleet
 from tests.faults.issuer import CommandIssuer
 from tests.faults.observations import Observations, read_outcome
+from tests.faults.proxied_cluster import ProxiedCluster, ProxyGroup
 from tests.faults.proxy import Proxy
 from tests.support import RedisClient, ValkeyServer, wait_until
 from tests.support.daemon import Daemon
@@ -38,7 +39,7 @@ class FaultTestCase(SynchronousTestCase):
         self.dice = random.Random(self.seed)
         self.observations = Observations()
         self.server: ValkeyServer | PartitionedCluster | None = None
-        self.proxy: Proxy | None = None
+        self.proxy: Proxy | ProxyGroup | None = None
 
     def load(
         self,
@@ -49,18 +50,10 @@ class FaultTestCase(SynchronousTestCase):
     ) -> None:
         """Start everything and wait until some reports have been answered."""
         redis = "embedded"
-        if (embedded or proxied) and PARTITIONS:
+        if embedded and PARTITIONS:
             options += ("--partitions", str(PARTITIONS))
         if not embedded:
-            # The proxy is the way to one server, which has all partitions.
-            kind = ValkeyServer if proxied else store
-            self.server = kind("--appendonly", "yes", "--appendfsync", "always").start()
-            self.addCleanup(self.server.discard)
-            redis = self.server.url
-            if proxied:
-                self.proxy = Proxy(self.server.port).start()
-                self.addCleanup(self.proxy.stop)
-                redis = self.proxy.url
+            redis = self._start_server(proxied)
         self.daemon = Daemon("--gateway", "gw1", *OPTIONS, *options, redis=redis)
         self.addCleanup(self.daemon.discard)
         self.daemon.start()
@@ -72,6 +65,22 @@ class FaultTestCase(SynchronousTestCase):
         self.addCleanup(self.fleet.stop)
         self.issuer.start()
         self.fleet.wait_for(SOME)
+
+    def _start_server(self, proxied: bool) -> str:
+        """Start a server or a cluster, and its proxies; return the value for ``--redis``."""
+        safe = ("--appendonly", "yes", "--appendfsync", "always")
+        if proxied and PARTITIONS:
+            cluster = ProxiedCluster(*safe, count=PARTITIONS)
+            self.server, self.proxy = cluster, cluster.group
+        else:
+            self.server = store(*safe)
+        self.addCleanup(self.server.discard)
+        self.server.start()
+        if not proxied or isinstance(self.server, PartitionedCluster):
+            return self.server.url
+        self.proxy = Proxy(self.server.port).start()
+        self.addCleanup(self.proxy.stop)
+        return self.proxy.url
 
     def outage(self, seconds: float) -> None:
         """Wait during a fault that prevents commits, and check that nothing is answered."""

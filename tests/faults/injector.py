@@ -3,6 +3,7 @@
 import random
 import resource
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,8 +12,9 @@ from attrs import define
 from jt709c_gateway.redis.partitions import Partitions
 from tests.faults.fleet import Fleet
 from tests.faults.plan import Fault
+from tests.faults.proxied_cluster import ProxiedCluster, ProxyGroup
 from tests.faults.proxy import Proxy
-from tests.support import RedisError
+from tests.support import RedisError, ValkeyServer
 from tests.support.acl import GATEWAY, GuardedServer, rules_of
 from tests.support.daemon import Daemon
 from tests.support.partitioned import PARTITIONS
@@ -37,10 +39,14 @@ OTHERS = (
 
 @define
 class FaultInjector:
-    """Injects faults into the parts of one round. `plan.FAULTS` names its methods."""
+    """Injects faults into the parts of one round. `plan.FAULTS` names its methods.
 
-    server: GuardedServer
-    proxy: Proxy
+    Of a cluster, a fault concerns one node or all of them, at random.
+    """
+
+    server: GuardedServer | ProxiedCluster
+    #: In the sequence of the nodes.
+    proxies: list[Proxy]
     daemons: list[Daemon]
     #: A second process under the name of the first gateway, started by `namesake` only.
     second_process: Daemon
@@ -61,6 +67,27 @@ class FaultInjector:
         for daemon in self.daemons:
             if not daemon.running:
                 daemon.start()
+
+    @property
+    def nodes(self) -> list[ValkeyServer]:
+        """All servers."""
+        return list(self.server.nodes) if isinstance(self.server, ProxiedCluster) else [self.server]
+
+    def _primary(self, number: int) -> ValkeyServer:
+        """Return the server that has a partition."""
+        return self.server.node_of(number) if isinstance(self.server, ProxiedCluster) else self.server
+
+    def _some_nodes(self, dice: random.Random) -> list[ValkeyServer]:
+        """Return one server that has a partition, or all servers."""
+        one = self._primary(dice.randrange(max(PARTITIONS, 1)))
+        return [one] if dice.random() < 0.7 else self.nodes
+
+    def _some_proxies(self, dice: random.Random) -> ProxyGroup:
+        """Return the proxies of some servers."""
+        some = self._some_nodes(dice)
+        return ProxyGroup(
+            [proxy for node, proxy in zip(self.nodes, self.proxies, strict=True) if node in some]
+        )
 
     def kill_gateway(self, seconds: float, dice: random.Random) -> None:
         """``kill -9``."""
@@ -84,110 +111,142 @@ class FaultInjector:
         self.second_process.kill()
 
     def kill_server(self, seconds: float, dice: random.Random) -> None:
-        """``kill -9`` of the server, whose data is on disk."""
-        self.server.kill()
+        """``kill -9`` of servers, whose data is on disk."""
+        for node in self._some_nodes(dice):
+            node.kill()
         time.sleep(seconds / 3)
 
     def pause_server(self, seconds: float, dice: random.Random) -> None:
-        """SIGSTOP of the server."""
-        self.server.pause()
+        """SIGSTOP of servers."""
+        some = self._some_nodes(dice)
+        for node in some:
+            node.pause()
         time.sleep(seconds)
-        self.server.resume()
+        for node in some:
+            node.resume()
 
     def full_disk(self, seconds: float, dice: random.Random) -> None:
         """The append-only file cannot grow: the server exits before it acknowledges a failed write."""
-        logs = list(self.server.directory.glob("appendonlydir/*.incr.aof"))
+        node = self._primary(dice.randrange(max(PARTITIONS, 1)))
+        logs = list(node.directory.glob("appendonlydir/*.incr.aof"))
         room = max((one.stat().st_size for one in logs), default=0) + dice.randrange(2000, 20_000)
-        _, hard = resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (room, hard))
+        _, hard = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (room, hard))
         end = time.monotonic() + 5
-        while self.server.running and time.monotonic() < end:
+        while node.running and time.monotonic() < end:
             time.sleep(0.05)
-        if self.server.running:
-            resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        if node.running:
+            resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (hard, hard))
 
-    def _call(self, *command: Any) -> Any:
-        with self.server.client() as admin:
-            return admin.call(*command)
+    def _call(self, nodes: Sequence[ValkeyServer], *command: Any) -> None:
+        for node in nodes:
+            with node.client() as admin:
+                admin.call(*command)
 
     def out_of_memory(self, seconds: float, dice: random.Random) -> None:
-        """The server reaches its memory limit."""
-        self._call("CONFIG", "SET", "maxmemory", 1)
+        """Servers reach their memory limit."""
+        some = self._some_nodes(dice)
+        self._call(some, "CONFIG", "SET", "maxmemory", 1)
         time.sleep(seconds / 2)
-        self._call("CONFIG", "SET", "maxmemory", 0)
+        self._call(some, "CONFIG", "SET", "maxmemory", 0)
 
     def right_taken(self, seconds: float, dice: random.Random) -> None:
         """The gateways' user loses the right to a Redis command or to a key pattern."""
+        some = self._some_nodes(dice)
         if dice.random() < 0.6:
-            self._call("ACL", "SETUSER", GATEWAY, f"-{dice.choice(RIGHTS)}")
+            self._call(some, "ACL", "SETUSER", GATEWAY, f"-{dice.choice(RIGHTS)}")
         else:
             lost = dice.choice(PATTERNS)
             left = [*(f"{one}*" for one in PATTERNS if one != lost), *OTHERS]
             number = "{*}:" if PARTITIONS else ""
             patterns = [f"~jt709c:{number}{one}" for one in left]
-            self._call("ACL", "SETUSER", GATEWAY, "resetkeys", *patterns, "%R~jt709c:epoch")
+            self._call(some, "ACL", "SETUSER", GATEWAY, "resetkeys", *patterns, "%R~jt709c:epoch")
         time.sleep(seconds / 2)
-        self._call("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
+        self._call(some, "ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
 
     def key_spoiled(self, seconds: float, dice: random.Random) -> None:
         """A key has another type for a while."""
         device = dice.choice(self.fleet.devices)
-        prefix = Partitions("jt709c", max(PARTITIONS, 1)).keys_of(device).prefix
-        key = f"{prefix}:{dice.choice(KEYS).format(device)}"
-        with self.server.client() as admin:
+        layout = Partitions("jt709c", max(PARTITIONS, 1))
+        prefix = layout.keys_of(device).prefix
+        key, kept = f"{prefix}:{dice.choice(KEYS).format(device)}", f"{prefix}:kept"
+        with self._primary(layout.number(device)).client() as admin:
             script = (
                 "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end "
                 "redis.call('SET', KEYS[1], 'x')"
             )
-            admin.call("EVAL", script, 2, key, "kept")
+            admin.call("EVAL", script, 2, key, kept)
             time.sleep(seconds / 2)
             script = (
                 "redis.call('DEL', KEYS[1]) "
                 "if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[1]) end"
             )
-            admin.call("EVAL", script, 2, key, "kept")
+            admin.call("EVAL", script, 2, key, kept)
 
     def connections_killed(self, seconds: float, dice: random.Random) -> None:
-        """The server closes all connections."""
+        """Servers close all connections."""
+        some = self._some_nodes(dice)
         for _ in range(1 + int(seconds)):
             with suppress(RedisError, OSError):
-                self._call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                self._call(some, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             time.sleep(dice.uniform(0.0, 0.3))
+
+    def fail_over(self, seconds: float, dice: random.Random) -> None:
+        """A replica takes over from its primary, which waits until it has everything."""
+        assert isinstance(self.server, ProxiedCluster)
+        number = dice.randrange(PARTITIONS)
+        replica = self.server.replica_of(self.server.node_of(number))
+        with suppress(RedisError), replica.client() as admin:
+            # It refuses while it is not in step yet, for example after a fault of its connection.
+            admin.call("CLUSTER", "FAILOVER")
+        time.sleep(seconds / 3)
+
+    def slot_moves(self, seconds: float, dice: random.Random) -> None:
+        """The slot of a partition moves to another primary with its keys."""
+        assert isinstance(self.server, ProxiedCluster)
+        moved, other = dice.sample(range(PARTITIONS), 2)
+        if self.server.node_of(moved) is not (to := self.server.node_of(other)):
+            self.server.migrate(moved, to)
 
     def proxy_reset(self, seconds: float, dice: random.Random) -> None:
         """The connections to Redis are reset."""
+        some = self._some_proxies(dice)
         for _ in range(1 + int(seconds)):
-            self.proxy.reset()
+            some.reset()
             time.sleep(dice.uniform(0.0, 0.3))
 
     def proxy_cut(self, seconds: float, dice: random.Random) -> None:
         """A reply ends in its middle."""
-        self.proxy.cut_after(dice.randrange(4, 400))
+        self._some_proxies(dice).cut_after(dice.randrange(4, 400))
         time.sleep(seconds / 3)
 
     def proxy_slow(self, seconds: float, dice: random.Random) -> None:
         """Replies come late, some of them after the gateway's timeout."""
-        self.proxy.slow(dice.uniform(0.05, 0.8))
+        some = self._some_proxies(dice)
+        some.slow(dice.uniform(0.05, 0.8))
         time.sleep(seconds)
-        self.proxy.slow(0)
+        some.slow(0)
 
     def proxy_half_open(self, seconds: float, dice: random.Random) -> None:
         """Bytes are dropped while the connections stay open; the connections close later."""
-        self.proxy.freeze()
+        some = self._some_proxies(dice)
+        some.freeze()
         time.sleep(2 * seconds)
-        self.proxy.thaw(lost=True)
+        some.thaw(lost=True)
 
     def proxy_stuck(self, seconds: float, dice: random.Random) -> None:
         """Bytes are delayed for a while and then delivered."""
-        self.proxy.freeze()
+        some = self._some_proxies(dice)
+        some.freeze()
         time.sleep(2 * seconds)
-        self.proxy.thaw()
+        some.thaw()
 
     def proxy_refuses(self, seconds: float, dice: random.Random) -> None:
         """Connections to Redis are refused for a while."""
-        self.proxy.refuse()
+        some = self._some_proxies(dice)
+        some.refuse()
         time.sleep(seconds / 2)
-        self.proxy.accept()
+        some.accept()
 
     def links_reset(self, seconds: float, dice: random.Random) -> None:
         """Connections of locks are reset; the locks reconnect to any gateway."""

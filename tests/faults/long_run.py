@@ -14,11 +14,12 @@ from tests.faults.injector import FaultInjector
 from tests.faults.issuer import CommandIssuer
 from tests.faults.observations import Observations, read_outcome, read_stream
 from tests.faults.plan import Fault, RoundPlan, plan
+from tests.faults.proxied_cluster import ProxiedCluster
 from tests.faults.proxy import Proxy
 from tests.support import RedisClient, wait_until
 from tests.support.acl import GuardedServer
 from tests.support.daemon import Daemon
-from tests.support.partitioned import PARTITIONS, over
+from tests.support.partitioned import PARTITIONS
 
 #: Short times, so that commands come to their ends; caps that hold all of a round.
 OPTIONS: Final = (
@@ -96,23 +97,29 @@ def find_command(redis: RedisClient, line: str) -> str:
     return ", ".join(found) or "no list"
 
 
+def stores() -> tuple[GuardedServer | ProxiedCluster, list[Proxy], str]:
+    """Start a server, or with JT709C_TEST_PARTITIONS a cluster; return its proxies and ``--redis``, too."""
+    safe = ("--appendonly", "yes", "--appendfsync", "always")
+    if PARTITIONS:
+        cluster = ProxiedCluster(*safe, guarded=True, count=PARTITIONS).start()
+        return cluster, cluster.proxies, cluster.url
+    server = GuardedServer(*safe).start()
+    proxy = Proxy(server.port).start()
+    return server, [proxy], server.gateway_url.replace(f":{server.port}", f":{proxy.port}")
+
+
 class FaultRound:
     """Runs one round with its own server, gateways, locks and command issuer."""
 
     def __init__(self, one: RoundPlan, tally: Tally) -> None:
         self.round, self.tally = one, tally
         self.observations = Observations()
-        self.server = GuardedServer("--appendonly", "yes", "--appendfsync", "always").start()
-        self.proxy = Proxy(self.server.port).start()
-        url = self.server.gateway_url.replace(f":{self.server.port}", f":{self.proxy.port}")
+        self.server, self.proxies, url = stores()
         names = [f"gw{number + 1}" for number in range(one.topology.gateways)]
-        options = [*OPTIONS, "--partitions", str(PARTITIONS)] if PARTITIONS else OPTIONS
-        #: Makes clients of the server.
-        self.connect = over(self.server.client, PARTITIONS) if PARTITIONS else self.server.client
         self.daemons = [
-            Daemon("--gateway", name, *options, *one.topology.options, redis=url) for name in names
+            Daemon("--gateway", name, *OPTIONS, *one.topology.options, redis=url) for name in names
         ]
-        self.namesake = Daemon("--gateway", "gw1", *options, redis=url)
+        self.namesake = Daemon("--gateway", "gw1", *OPTIONS, redis=url)
         self.fleet = Fleet(
             self.observations,
             [daemon.tcp_port for daemon in (*self.daemons, self.namesake)],
@@ -121,9 +128,9 @@ class FaultRound:
             pace=0.1,
         )
         self.issuer = CommandIssuer(
-            self.observations, self.connect, self.fleet.devices, one.seed, pace=0.15, cancels=0.1
+            self.observations, self.server.client, self.fleet.devices, one.seed, pace=0.15, cancels=0.1
         )
-        self.injector = FaultInjector(self.server, self.proxy, self.daemons, self.namesake, self.fleet)
+        self.injector = FaultInjector(self.server, self.proxies, self.daemons, self.namesake, self.fleet)
 
     def start(self) -> "FaultRound":
         """Start the gateways."""
@@ -160,7 +167,7 @@ class FaultRound:
         """Wait until all commands end and check Redis against the observations."""
         self.issuer.stop()
         self.injector.restart_ended()
-        with self.connect() as redis:
+        with self.server.client() as redis:
             self.wait_for_ends(redis)
             self.fleet.drain(PATIENCE)
             self.fleet.stop()
@@ -198,8 +205,9 @@ class FaultRound:
         """Stop all processes."""
         for daemon in (*self.daemons, self.namesake):
             daemon.discard()
-        self.proxy.stop()
         self.server.discard()
+        if isinstance(self.server, GuardedServer):
+            self.proxies[0].stop()
 
 
 def started(one: RoundPlan, tally: Tally) -> FaultRound:

@@ -6,6 +6,8 @@ from typing import Final
 
 from attrs import define, frozen
 
+from tests.support.partitioned import PARTITIONS
+
 #: Number of faults in a round. Each round has its own server, gateways and observations.
 ROUND: Final = 25
 
@@ -51,6 +53,8 @@ FAULTS: Final = {
     "links_reset": 3,
     "links_vanish": 3,
     "links_end": 3,
+    # Of a cluster.
+    **({"fail_over": 5, "slot_moves": 5} if PARTITIONS else {}),
 }
 
 

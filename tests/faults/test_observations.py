@@ -6,8 +6,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.model import ENDED
+from jt709c_gateway.redis.partitions import Partitions
+from tests.faults import observations
 from tests.faults.observations import IssuedCommand, Observations, Outcome, Reaction, Report
 from tests.support import key_prefix, shared_server
+from tests.support.partitioned import PartitionedClient
 
 DEVICE = "794308010679"
 
@@ -51,6 +54,23 @@ class StreamTests(SynchronousTestCase):
         key = f"{self.prefix}:command:{command.id}"
         self.redis.call("HSET", key, "state", states[-1], "reason", "", "attempts", "1")
         return command
+
+    def test_pages_of_partitions(self) -> None:
+        """Of several partitions, whose streams have entries of the same ids, nothing is missed."""
+        layout = Partitions(self.prefix, 2)
+        events = [
+            json.dumps({"kind": "command", "data": {"id": f"c{number}", "state": "queued"}})
+            for number in range(10)
+        ]
+        for number, event in enumerate(events):
+            key = layout.keys[number % 2].events
+            self.redis.call("XADD", key, f"{1 + number // 2}-0", "kind", "", "device", "", "event", event)
+        with PartitionedClient(layout, lambda _, limit: shared_server().client(limit)) as redis:
+            page = redis.call("XRANGE", f"{self.prefix}:events", "-", "+", "COUNT", 3)
+            self.assertEqual([entry for entry, _ in page], [b"1-0", b"1-0", b"2-0", b"2-0"])
+            self.patch(observations, "_PAGE", 3)
+            _, steps = observations.read_stream(redis, self.prefix)
+        self.assertEqual(len(steps), len(events))
 
     def test_good(self) -> None:
         """Every report once and a command with its end: no violation, also in more than one page."""

@@ -63,12 +63,15 @@ class PartitionedCluster:
             *options,
         )
         self.nodes = [ClusterNode(*given) for _ in range(6 if replicas else 3)]
+        #: User and password in its URL, with an @ behind them.
+        self.login = ""
         self._formed = False
 
     @property
     def url(self) -> str:
         """Its URL for ``--redis``."""
-        url = "redis+cluster://" + ",".join(f"{LOOPBACK}:{one.port}" for one in self.nodes[:3])
+        hosts = ",".join(f"{LOOPBACK}:{one.public_port}" for one in self.nodes[:3])
+        url = f"redis+cluster://{self.login}{hosts}"
         _urls[url] = self.layout.count
         return url
 
@@ -172,7 +175,7 @@ class PartitionedCluster:
         with primary.client() as client:
             lines = client.call("CLUSTER", "REPLICAS", primary.id())
         ports = [int(line.split()[1].split(b":")[1].split(b"@")[0]) for line in lines]
-        return next(one for one in self.nodes if one.port in ports)
+        return next(one for one in self.nodes if one.public_port in ports)
 
     def slot(self, number: int) -> int:
         """Return the slot of a partition's keys."""
@@ -294,7 +297,7 @@ class PartitionedClient:
             return self.at(int(rest[1 : rest.index("}")]), name, *arguments)
         numbers = self._partitions_of(name, rest, more)
         found = [self.at(one, name, self.key(one, rest), *more) for one in numbers]
-        return found[0] if len(found) == 1 else _merged(name, found)
+        return found[0] if len(found) == 1 else _merged(name, found, more)
 
     def _list_for(self, entry: Any) -> int:
         try:
@@ -335,7 +338,7 @@ class PartitionedClient:
         self.close()
 
 
-def _merged(name: str, found: list[Any]) -> Any:
+def _merged(name: str, found: list[Any], arguments: Sequence[Any]) -> Any:
     if all(isinstance(one, int) for one in found):
         return sum(found)
     lists = [one for one in found if isinstance(one, list)]
@@ -343,5 +346,18 @@ def _merged(name: str, found: list[Any]) -> Any:
         return next((one for one in found if one is not None), None)
     together = [entry for one in lists for entry in one]
     if name in ("XRANGE", "XREVRANGE"):
-        together.sort(key=lambda entry: tuple(map(int, entry[0].split(b"-"))), reverse=name == "XREVRANGE")
+        together.sort(key=_id_of, reverse=name == "XREVRANGE")
+        if "COUNT" in arguments:
+            return _page(together, int(arguments[arguments.index("COUNT") + 1]))
     return together
+
+
+def _id_of(entry: Any) -> tuple[int, ...]:
+    return tuple(map(int, entry[0].split(b"-")))
+
+
+def _page(together: list[Any], count: int) -> list[Any]:
+    """Return the first entries. Those behind them with the id of the last one are of other partitions: who
+    reads on behind that id would miss them."""
+    some = together[:count]
+    return some + [one for one in together[count:] if one[0] == some[-1][0]]

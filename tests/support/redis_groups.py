@@ -92,12 +92,33 @@ class ClusterNode(ValkeyServer):
 
     def __init__(self, *options: str) -> None:
         self.bus_port = free_port()
+        #: The port that it tells to others; its own without `announce`.
+        self.announced_port: int | None = None
         super().__init__(
             *("--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)),
             *("--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"),
             *("--repl-diskless-sync-delay", "0"),
             *options,
         )
+
+    def announce(self, port: int) -> None:
+        """Have others sent to this port on loopback; called before it is started."""
+        self.announced_port = port
+        self._options += (
+            *("--cluster-announce-ip", LOOPBACK, "--cluster-announce-port", str(port)),
+            *("--cluster-announce-bus-port", str(self.bus_port)),
+        )
+
+    def load_users(self, lines: str) -> None:
+        """Have it load the users of an ACL file; called before it is started."""
+        path = self.directory / "users.acl"
+        path.write_text(lines)
+        self._options += ("--aclfile", str(path))
+
+    @property
+    def public_port(self) -> int:
+        """The port by which the cluster names it."""
+        return self.port if self.announced_port is None else self.announced_port
 
     def facts(self) -> dict[str, str]:
         """Return its description of the cluster."""
