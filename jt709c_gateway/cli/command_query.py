@@ -1,5 +1,6 @@
 """Reads commands from their records in Redis."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -13,6 +14,7 @@ from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
 from jt709c_gateway.cli.fleet import Fleet, Part
 from jt709c_gateway.cli.table import Cell, Column, known
 from jt709c_gateway.cli.time_format import age, date_and_time, parse
+from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.serialization import public_from_hash
 from jt709c_gateway.redis.partitioned_queries import gather
 
@@ -34,6 +36,7 @@ class CommandFilter:
     device: str | None
     states: frozenset[str]
     limit: int
+    batch: str | None = None
 
 
 async def find(fleet: Fleet, wanted: CommandFilter) -> list[dict[str, Any]]:
@@ -85,6 +88,8 @@ def _record(row: Any) -> dict[str, Any] | None:
 def _fits(record: Mapping[str, Any], named: ResolvedDevice | None, wanted: CommandFilter) -> bool:
     if wanted.states and record["state"] not in wanted.states:
         return False
+    if wanted.batch not in (None, record["batch"]):
+        return False
     if named is None:
         return True
     if named.sublock is not None:
@@ -106,6 +111,13 @@ async def full_ids(fleet: Fleet, beginning: str) -> list[Listed]:
     if whole:
         return whole
     return [one async for listed in newest_first(fleet) for one in listed if one[1].startswith(beginning)]
+
+
+def count_states(records: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many commands there are in each state, as `3 commands: 2 confirmed, 1 waiting`."""
+    counts = Counter(str(record["state"]) for record in records)
+    states = ", ".join(f"{counts[state]} {state}" for state in CommandState if state in counts)
+    return f"{len(records)} {'command' if len(records) == 1 else 'commands'}: {states}"
 
 
 def short_id(command_id: str) -> str:
@@ -137,6 +149,7 @@ def command_columns(now: datetime, local: bool) -> list[Column]:
         Column("command", lambda record: known(record["command"])),
         Column("state", state),
         Column("issued by", lambda record: known(record["issued_by"]), rank=2),
+        Column("batch", lambda record: known(record["batch"]), wide=True),
         Column("key", lambda record: known(record["key"]), wide=True),
         Column("created", time_of("created_at"), wide=True),
         Column("sent", time_of("sent_at"), wide=True),

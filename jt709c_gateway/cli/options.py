@@ -12,6 +12,7 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.output import Output
 from jt709c_gateway.cli.redis_options import RedisOptions
+from jt709c_gateway.commands.model import BATCH_ID, EXPECTED
 from jt709c_gateway.commands.value_description import described
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.partitions import MAX_PARTITIONS
@@ -174,6 +175,13 @@ def check_device(_: click.Context, __: click.Parameter, value: str | None) -> st
     if value is not None and re.fullmatch(r"[0-9]{1,20}|[0-9A-Fa-f]{10}", value) is None:
         right = "up to 20 digits, or the ten hex digits of a sub-lock"
         raise click.BadParameter(f"{described(value)} is not a device id or IMEI; expected {right}")
+    return value
+
+
+def check_batch(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Check the id of a batch, for click."""
+    if value is not None and BATCH_ID.fullmatch(value) is None:
+        raise click.BadParameter(f"is {described(value)}; expected {EXPECTED['batch']}")
     return value
 
 

@@ -41,6 +41,7 @@ _COMMAND_FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "reply_to": {"pattern": f"^{model.REPLY_NAME.pattern}$"},
     "issued_by": {"minLength": 1, "maxLength": 128},
+    "batch": {"pattern": f"^{model.BATCH_ID.pattern}$"},
 }
 
 

@@ -78,6 +78,7 @@ class AsyncCommands:
         ttl: float = TTL,
         timeout: float = TIMEOUT,
         issued_by: str | None = None,
+        batch: str | None = None,
     ) -> SentCommand:
         """Push a command. Give the same `command_id` again after an error: it is never carried out twice."""
         sent, fields = new_command(
@@ -86,6 +87,7 @@ class AsyncCommands:
             ttl=ttl,
             timeout=timeout,
             issued_by=issued_by,
+            batch=batch,
         )
         await _find(self._parts)
         part = self._parts.of(device)

@@ -75,6 +75,7 @@ class Commands:
         ttl: float = TTL,
         timeout: float = TIMEOUT,
         issued_by: str | None = None,
+        batch: str | None = None,
     ) -> SentCommand:
         """Push a command. Give the same `command_id` again after an error: it is never carried out twice."""
         sent, fields = new_command(
@@ -83,6 +84,7 @@ class Commands:
             ttl=ttl,
             timeout=timeout,
             issued_by=issued_by,
+            batch=batch,
         )
         _find(self._parts)
         part = self._parts.of(device)

@@ -113,6 +113,7 @@ def new_command(
     ttl: float,
     timeout: float,
     issued_by: str | None,
+    batch: str | None = None,
 ) -> tuple[SentCommand, dict[str, Any]]:
     """A command with an id, which is also the name of its list of replies, and its fields for Redis."""
     sent = SentCommand(
@@ -129,6 +130,8 @@ def new_command(
     }
     if issued_by is not None:
         fields["issued_by"] = issued_by
+    if batch is not None:
+        fields["batch"] = batch
     return sent, fields
 
 

@@ -26,6 +26,7 @@ class CommandData(Struct):
     state: CommandState | None
     params: dict[str, Any] | None
     issued_by: str | None
+    batch: str | None
     key: str | None
     physical: bool | None
     assumed: bool | None

@@ -33,6 +33,8 @@ _CUT: Final = 48
 
 COMMAND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DEVICE_NAME = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
+#: Shorter than the id of a command, so that one can be made of it and a device.
+BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 COMMAND_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MAC = re.compile(rf"[0-9A-Fa-f]{{{MAC_DIGITS}}}")
 REPLY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -49,6 +51,7 @@ EXPECTED: Final[Mapping[str, str]] = {
     "timeout": f"seconds from {MIN_TIMEOUT:.0f} to {MAX_TIMEOUT:.0f}",
     "reply_to": "1 to 64 letters, digits, '-', '_' or '.'",
     "issued_by": "1 to 128 printable characters",
+    "batch": "the id of a batch: 1 to 40 letters, digits, '-' or '_'",
     "created_at": "seconds since 1970",
     "issued_at": "seconds since 1970 at which it was signed",
     "key": "the id of a key: 1 to 64 letters, digits, '-' or '_'",
@@ -95,8 +98,8 @@ class InvalidCommand(ValueError):
     """A command is malformed or can't be carried out.
 
     The text is ``field: problem; expected …`` and holds no secret. ``command_id``, ``device``, ``command``,
-    ``reply_to``, ``issued_by`` and ``key`` (the id of the claimed signing key) are the readable fields of the
-    command, so that its sender can be notified.
+    ``reply_to``, ``issued_by``, ``batch`` and ``key`` (the id of the claimed signing key) are the readable
+    fields of the command, so that its sender can be notified.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class InvalidCommand(ValueError):
         command: str | None = None,
         reply_to: str | None = None,
         issued_by: str | None = None,
+        batch: str | None = None,
         key: str | None = None,
     ) -> None:
         super().__init__(f"{field}: {problem}; expected {expected}")
@@ -121,6 +125,7 @@ class InvalidCommand(ValueError):
         self.command = command
         self.reply_to = reply_to
         self.issued_by = issued_by
+        self.batch = batch
         self.key = key
 
     def about(self, command: Command) -> InvalidCommand:
@@ -134,6 +139,7 @@ class InvalidCommand(ValueError):
             command=command.name,
             reply_to=command.reply_to,
             issued_by=command.issued_by,
+            batch=command.batch,
             key=None if command.signature is None else command.signature.key,
         )
 
@@ -168,6 +174,7 @@ class Wire(msgspec.Struct, forbid_unknown_fields=True):
     timeout: int | float | None = None
     reply_to: str | None = None
     issued_by: str | None = None
+    batch: str | None = None
 
 
 class _Signed(Wire, forbid_unknown_fields=True, kw_only=True):
@@ -205,6 +212,7 @@ class Command:
     timeout: float = DEFAULT_TIMEOUT
     reply_to: str | None = None
     issued_by: str | None = None
+    batch: str | None = None
     created_at: float = 0.0
     signature: Signature | None = None
 
@@ -319,6 +327,7 @@ def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = n
         ("timeout", MIN_TIMEOUT <= timeout <= MAX_TIMEOUT),
         ("reply_to", wire.reply_to is None or REPLY_NAME.fullmatch(wire.reply_to)),
         ("issued_by", wire.issued_by is None or _printable(wire.issued_by)),
+        ("batch", wire.batch is None or BATCH_ID.fullmatch(wire.batch)),
     ):
         if not good:
             value = getattr(wire, field)
@@ -337,6 +346,7 @@ def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = n
         timeout=float(timeout),
         reply_to=wire.reply_to,
         issued_by=wire.issued_by,
+        batch=wire.batch,
         created_at=created_at,
     )
 
@@ -376,5 +386,6 @@ def _with_readable_fields(
         command=None if command is None else canonical(command),
         reply_to=readable("reply_to", REPLY_NAME),
         issued_by=who if isinstance(who, str) and _printable(who) else None,
+        batch=readable("batch", BATCH_ID),
         key=key,
     )

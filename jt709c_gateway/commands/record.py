@@ -108,6 +108,7 @@ class CommandRecord:
             "state": str(self.state),
             "params": self._public_params(),
             "issued_by": command.issued_by,
+            "batch": command.batch,
             "key": self.key,
             "physical": self.physical,
             "assumed": self.assumed,
@@ -199,6 +200,7 @@ def _stored_command(record: Mapping[str, Any]) -> Command:
         timeout=float(record["timeout"]),
         reply_to=record["reply_to"],
         issued_by=record["issued_by"],
+        batch=record["batch"],
         created_at=record["created_at"],
     )
 

@@ -39,6 +39,7 @@ PUBLIC_FIELDS: Final = (
     "state",
     "params",
     "issued_by",
+    "batch",
     "key",
     "physical",
     "assumed",
@@ -63,7 +64,7 @@ PRIVATE_FIELDS: Final = ("ttl", "timeout", "reply_to", "writing_at", "serials")
 _TEXT: Final = frozenset(
     {
         *("id", "command", "device", "peripheral", "state", "provenance"),
-        *("issued_by", "key", "reason", "profile", "reply_to"),
+        *("issued_by", "batch", "key", "reason", "profile", "reply_to"),
     }
 )
 _TIMES: Final = frozenset(
@@ -136,6 +137,7 @@ def invalid_record(error: InvalidCommand, now: float) -> dict[str, Any]:
         command=error.command,
         device=error.device,
         issued_by=error.issued_by,
+        batch=error.batch,
         state=str(CommandState.INVALID),
         reason=str(error),
         created_at=iso(now),
@@ -172,7 +174,10 @@ def to_queue_entry(command: Command) -> bytes:
     signature = command.signature
     if signature is None:
         fields = attrs.asdict(command, recurse=False, filter=_UNSIGNED)
-        return msgspec.json.encode({_WIRE_NAMES.get(name, name): value for name, value in fields.items()})
+        # Without what is absent, so that a gateway that does not know a new field reads those without it.
+        return msgspec.json.encode(
+            {_WIRE_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
+        )
     return msgspec.json.encode(
         _SignedEntry(
             command.id,
@@ -228,6 +233,7 @@ def to_wire(command: Command, key: SigningKey | None, now: float) -> bytes:
         "timeout": command.timeout,
         "reply_to": command.reply_to,
         "issued_by": command.issued_by,
+        "batch": command.batch,
     }
     if key is not None:
         fields["issued_at"] = round(now, 3)

@@ -54,6 +54,7 @@ class CommandRefused(InvalidCommand):
             command=about.command,
             reply_to=about.reply_to,
             issued_by=about.issued_by,
+            batch=about.batch,
             key=about.key,
         )
         self.why = why

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from attrs import field, frozen
 
-from jt709c_gateway.commands.model import CommandState
+from jt709c_gateway.commands.model import BATCH_ID, CommandState
 from jt709c_gateway.protocol.events import KINDS
 
 _DEVICE: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
@@ -84,6 +84,13 @@ def command_id(text: str) -> str:
     return text
 
 
+def batch(text: str) -> str:
+    """Parse the id of a batch."""
+    if not BATCH_ID.fullmatch(text):
+        raise ValueError("the id of a batch: 1 to 40 letters, digits, '-' or '_'")
+    return text
+
+
 def kind(text: str) -> str:
     """Parse the kind of an event."""
     if text not in KINDS:
@@ -147,6 +154,9 @@ KIND: Final = Parameter(
 )
 STATE: Final = Parameter(
     "state", state, "The states of commands; may be repeated.", {"enum": list(CommandState)}, repeatable=True
+)
+BATCH: Final = Parameter(
+    "batch", batch, "The id of a batch.", {"type": "string", "pattern": f"^{BATCH_ID.pattern}$"}
 )
 SINCE: Final = Parameter("since", moment, f"The earliest time: {_TIME}")
 UNTIL: Final = Parameter("until", moment, f"The latest time: {_TIME}")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 from msgspec import UNSET, UnsetType
 
 from jt709c_gateway.commands.event_data import CommandData
@@ -36,6 +36,24 @@ _Place = tuple[WebPartition, Ranked]
 
 #: The times of a record, latest first.
 _TIMES: Final = ("ended_at", "confirmed_at", "acknowledged_at", "sent_at", "created_at")
+
+
+@frozen
+class _Wanted:
+    """A filter of commands; None and empty values match all."""
+
+    devices: frozenset[str]
+    states: frozenset[str]
+    batch: str | None
+
+    def matches(self, row: Sequence[bytes | None] | None) -> bool:
+        """Return whether a record matches; one that can't be read (None) does if all are wanted."""
+        if row is None:
+            return not self.devices and not self.states and self.batch is None
+        state, batch, *about = (None if one is None else one.decode("utf-8", "replace") for one in row)
+        if state is None or (self.states and state not in self.states):
+            return False
+        return self.batch in (None, batch) and (not self.devices or not self.devices.isdisjoint(about))
 
 
 class CommandRecord(CommandData):
@@ -76,7 +94,7 @@ class CommandsApi:
                 "/commands",
                 self.commands,
                 {200: Result(CommandPage)},
-                (_DEVICE, query.STATE, _LIMIT, query.RANKED),
+                (_DEVICE, query.STATE, query.BATCH, _LIMIT, query.RANKED),
             ),
             Route(
                 "GET", "/commands/{id}", self.command, {200: Result(CommandAnswer)}, (query.COMMAND_IN_PATH,)
@@ -89,10 +107,12 @@ class CommandsApi:
         One answer reads a bounded number of commands; `next` continues.
         """
         name: str | None = request.param(_DEVICE)
+        batch: str | None = request.param(query.BATCH)
         states: frozenset[str] = frozenset(request.params(query.STATE))
         limit: int = request.param(_LIMIT)
         after: Ranked | None = request.param(query.RANKED)
         partitions, devices = await self._of_device(name)
+        wanted = _Wanted(devices, states, batch)
         oldest = self.wall() - KEEP
 
         async def read(partition: WebPartition, last: Ranked | None, count: int) -> Page[Ranked]:
@@ -106,7 +126,7 @@ class CommandsApi:
         while merge.more and not rest and len(found) < limit and looked_at < _MAX_LOOKED_AT:
             places = await merge.take(_AT_ONCE)
             looked_at += len(places)
-            kept = await self._select(places, devices, states, away)
+            kept = await self._select(places, wanted, away)
             chosen = kept[: limit - len(found)]
             found += await self._read(chosen, away)
             rest = len(kept) > len(chosen)
@@ -145,17 +165,15 @@ class CommandsApi:
         partitions = dict.fromkeys([self.web.of(known.device), self.web.of(name)])
         return list(partitions), frozenset((name, known.peripheral or known.device))
 
-    async def _select(
-        self, places: Sequence[_Place], devices: frozenset[str], states: frozenset[str], away: set[int]
-    ) -> list[_Place]:
-        """Select the commands that have a record and match the devices and states."""
+    async def _select(self, places: Sequence[_Place], wanted: _Wanted, away: set[int]) -> list[_Place]:
+        """Select the commands that have a record and are wanted."""
 
         async def select(partition: WebPartition, command_ids: Sequence[str]) -> list[bool]:
             return [
-                _matches(row, devices, states)
+                wanted.matches(row)
                 for row in await partition.redis.readable(
                     [
-                        ("HMGET", partition.keys.command(one), "state", "device", "peripheral")
+                        ("HMGET", partition.keys.command(one), "state", "batch", "device", "peripheral")
                         for one in command_ids
                     ]
                 )
@@ -196,15 +214,6 @@ async def _records(partition: WebPartition, command_ids: Sequence[str]) -> list[
 def _record(flat: Sequence[bytes]) -> CommandRecord | None:
     texts = [item.decode("utf-8", "replace") for item in flat]
     return _public_record(dict(zip(texts[::2], texts[1::2], strict=True))) if texts else None
-
-
-def _matches(row: Sequence[bytes | None] | None, devices: frozenset[str], states: frozenset[str]) -> bool:
-    """Return whether a record matches; one that can't be read (None) does if everything is asked for."""
-    if row is None:
-        return not devices and not states
-    state, *about = (None if one is None else one.decode("utf-8", "replace") for one in row)
-    fits = not devices or not devices.isdisjoint(about)
-    return state is not None and fits and (not states or state in states)
 
 
 def _unreadable(command_id: str) -> CommandRecord:

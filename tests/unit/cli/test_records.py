@@ -46,6 +46,7 @@ class Records(WithRedis):
             "state": state,
             "params": json.dumps({"password": "******"}),
             "issued_by": "night shift",
+            "batch": "",
             "created_at": iso(now - age),
             **fields,
         }
@@ -94,6 +95,16 @@ class CommandsTests(Records):
         ):
             found = self.lines("commands", "--json", *arguments)
             self.assertEqual([json.loads(line)["id"] for line in found], expected, arguments)
+
+    def test_a_batch_with_counts(self) -> None:
+        """Its commands only, and how many are in each state, of all."""
+        self.fill()
+        for number, state in enumerate(("waiting", "confirmed", "waiting")):
+            self.put_command(f"b-{number}", state, 20 + number, batch="b")
+        result = self.jt709c("commands", "--batch", "b", "--limit", "2", "--json")
+        self.assertEqual([json.loads(line)["id"] for line in result.stdout.splitlines()], ["b-0", "b-1"])
+        self.assertEqual(result.stderr, "batch b: 3 commands: 2 waiting, 1 confirmed\n")
+        self.assert_mistake(self.jt709c("commands", "--batch", "no blanks"), "1 to 40 letters")
 
     def test_wide_and_csv(self) -> None:
         self.fill()

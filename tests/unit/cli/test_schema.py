@@ -116,6 +116,8 @@ class CommandTests(SynchronousTestCase):
             {"timeout": 3601},
             {"reply_to": "a:b"},
             {"issued_by": ""},
+            {"batch": "night-1"},
+            {"batch": "x" * 41},
             {"issued_by": "x" * 129},
             {"params": []},
             {"nonsense": 1},

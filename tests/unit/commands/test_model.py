@@ -57,13 +57,14 @@ class ParseTests(SynchronousTestCase):
                 timeout=1.5,
                 reply_to="me.1",
                 issued_by="Zoë",
+                batch="night-1",
             ),
             0,
         )
         self.assertEqual(command.id, "a-B_9")
         self.assertEqual(command.params, {"password": "888888"})
         self.assertEqual((command.ttl, command.timeout), (604800.0, 1.5))
-        self.assertEqual((command.reply_to, command.issued_by), ("me.1", "Zoë"))
+        self.assertEqual((command.reply_to, command.issued_by, command.batch), ("me.1", "Zoë", "night-1"))
 
     def test_nulls_are_absent(self) -> None:
         """A null stands for a field left out."""
@@ -100,6 +101,8 @@ class ParseTests(SynchronousTestCase):
             ("reply_to", "", "1 to 64 letters"),
             ("issued_by", "a\nb", "printable"),
             ("issued_by", "a" * 129, "printable"),
+            ("batch", "x" * 41, "1 to 40 letters"),
+            ("batch", "night shift", "1 to 40 letters"),
         ]:
             error = self.refused(raw(**{field: value}))
             self.assertEqual(error.field, field)
@@ -116,7 +119,7 @@ class ParseTests(SynchronousTestCase):
         """Unknown fields are told by place, length and likeness, all of them, and never repeated."""
         said = str(self.refused(raw(zweit=1, tll=2)))
         self.assertIn("(a name of 5 characters), field ", said)
-        self.assertIn("(a name of 3 characters, near ttl); expected only command", said)
+        self.assertIn("(a name of 3 characters, near ttl); expected only batch, command", said)
 
     def test_created_at_is_ours(self) -> None:
         """A sender can't backdate a command."""
@@ -180,7 +183,9 @@ class ParseTests(SynchronousTestCase):
             self.assertIn("; expected ", str(error))
 
     @given(
-        st.sampled_from(["id", "device", "command", "params", "ttl", "timeout", "reply_to", "issued_by"]),
+        st.sampled_from(
+            ["id", "device", "command", "params", "ttl", "timeout", "reply_to", "issued_by", "batch"]
+        ),
         JSON,
     )
     def test_any_field(self, field: str, value: Any) -> None:

@@ -29,7 +29,7 @@ class RecordTests(LifecycleCase):
 
     def test_public(self) -> None:
         """One whole record."""
-        one = sent(issued_by="ops")
+        one = sent(issued_by="ops", batch="b1")
         self.assertEqual(
             one.public(),
             {
@@ -40,6 +40,7 @@ class RecordTests(LifecycleCase):
                 "state": "sent",
                 "params": {"password": MASK},
                 "issued_by": "ops",
+                "batch": "b1",
                 "key": None,
                 "physical": True,
                 "assumed": True,
@@ -77,7 +78,7 @@ class RecordTests(LifecycleCase):
             lambda one: one.deadline(T + 31),
             lambda one: (one.reply(YES, T + 2), one.deadline(T + 122)),
         ):
-            one = sent(issued_by="ops", reply_to="r")
+            one = sent(issued_by="ops", reply_to="r", batch="b1")
             end(one)
             fields = to_hash(one.stored())
             self.assertTrue(all(isinstance(value, str) for value in fields.values()))
@@ -85,7 +86,7 @@ class RecordTests(LifecycleCase):
             spec = PROFILES.spec_of(fields["profile"], fields["command"], one.public()["params"])
             again = CommandExecution.restore(fields, spec)
             self.assertEqual(again.stored(), one.stored())
-            self.assertEqual(again.command.reply_to, "r")
+            self.assertEqual((again.command.reply_to, again.command.batch), ("r", "b1"))
             self.expect(again.observe(UNLOCKED, T + 200), "confirmed")
 
     def test_masked_run_keeps_no_words(self) -> None:

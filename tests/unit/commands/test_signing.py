@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.model import Command, InvalidCommand, parse_command
-from jt709c_gateway.commands.serialization import from_queue_entry, queue_entry_id, to_queue_entry
+from jt709c_gateway.commands.serialization import (
+    from_queue_entry,
+    queue_entry_id,
+    to_queue_entry,
+    to_wire,
+)
 from jt709c_gateway.commands.signature import mac
 from jt709c_gateway.commands.signing import CommandRefused, RefusalReason, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import redirect_to_master
@@ -136,6 +141,18 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual((error.reply_to, error.key), ("me", "k1"))
         error = self.refused(sign("{", key="k1"))
         self.assertEqual((error.command_id, error.key), (None, "k1"))
+
+    def test_batch_is_signed(self) -> None:
+        """The batch is part of the signed text; without one the text is that of earlier versions."""
+        command = parse_command(sign(text(batch="night-1")), NOW)
+        self.assertEqual(
+            (command.batch, from_queue_entry(to_queue_entry(command)).batch), ("night-1", "night-1")
+        )
+        key = SigningKey("k1", b"x" * 16)
+        for batch in (None, "night-1"):
+            signed = json.loads(to_wire(attrs.evolve(command, batch=batch, signature=None), key, NOW))
+            self.assertEqual(json.loads(signed["order"]).get("batch", None), batch)
+            self.assertEqual("batch" in signed["order"], batch is not None)
 
     def test_unsigned_has_no_time(self) -> None:
         """Only a signed command says when it was issued."""

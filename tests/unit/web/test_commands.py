@@ -57,6 +57,16 @@ class CommandTests(ApiCase):
             self.pages(("state", "invalid"), ("state", "done"), ("device", device)), [invalid, taken_back]
         )
 
+    def test_commands_of_a_batch(self) -> None:
+        device = new_device()
+        given = [self.client.command(device, "locate", ttl=600, batch=name) for name in ("b-1", "b-2", "b-1")]
+        for command in given:
+            self.client.wait(command, "waiting")
+        self.assertEqual(self.pages(("batch", "b-1"), ("limit", 1)), [given[2], given[0]])
+        self.assertEqual(self.pages(("batch", "b-2"), ("state", "done")), [])
+        self.assertEqual(self.api.get(f"/commands/{given[1]}").json["command"]["batch"], "b-2")
+        self.assertEqual(self.api.get("/commands", ("batch", "x" * 41)).status, 400)
+
     def pages(self, *query: tuple[str, object]) -> list[str]:
         answer = self.api.get("/commands", *query).json
         found = [one["id"] for one in answer["commands"]]
