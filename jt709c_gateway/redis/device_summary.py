@@ -1,13 +1,15 @@
-"""One record per device for lists of the fleet, read from the hashes of device and session."""
+"""One record per device for lists of the fleet, read from the hashes of device, session and label."""
 
 from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from jt709c_gateway.protocol.events import Fix, LockState
 from jt709c_gateway.redis.client_protocol import Argument
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.labels import LABEL_FIELDS, Label, label_of
 from jt709c_gateway.util.timestamps import Timestamp
 
 #: Fields of `jt709c:device:<device>` and `jt709c:session:<device>`, in the order that `summarise` expects.
@@ -23,6 +25,8 @@ DEVICE_FIELDS: Final = (
     "place",
 )
 SESSION_FIELDS: Final = ("gateway", "transport", "peer", "since")
+#: Keys that are read for each device.
+_KEYS: Final = 3
 #: The server's error, also from within a script, for a key of the wrong type.
 WRONG_TYPE: Final = "WRONGTYPE"
 
@@ -40,7 +44,8 @@ class DeviceSummary(msgspec.Struct):
     `online` says whether the device has a session; `gateway`, `transport`, `peer` and `since` describe it.
     `lock_state` and `battery_percent` are the last known values; `fix`, `gsm_signal`, `rope_open` and
     `charging` are those of the last live location. So is the position, unless that location had none: then it
-    is the last one with a fix. `position_time` is the time of the position itself.
+    is the last one with a fix. `position_time` is the time of the position itself. A device without
+    a label has no `label`.
     """
 
     device: str
@@ -65,6 +70,7 @@ class DeviceSummary(msgspec.Struct):
     alarms: list[str]
     rope_open: bool | None
     charging: bool | None
+    label: Label | UnsetType = UNSET
 
 
 class _Place(msgspec.Struct):
@@ -88,24 +94,32 @@ _NOWHERE: Final = _Place()
 
 
 def commands(keys: Keys, devices: Sequence[str]) -> list[tuple[Argument, ...]]:
-    """Return the commands to pipeline for these devices, two for each; `summaries` reads their replies."""
+    """Return the commands to pipeline for these devices, three for each; `summaries` reads their replies."""
     wanted: list[tuple[Argument, ...]] = []
     for device in devices:
         wanted.append(("HMGET", keys.device(device), *DEVICE_FIELDS))
         wanted.append(("HMGET", keys.session(device), *SESSION_FIELDS))
+        wanted.append(("HMGET", keys.label(device), *LABEL_FIELDS))
     return wanted
 
 
 def summaries(devices: Sequence[str], replies: Sequence[Any]) -> list[DeviceSummary]:
     """Return the devices from the replies to `commands`; raise an error among the replies.
 
-    A key that is not a hash is no error: its fields are unknown.
+    A key that is not a hash is no error: its fields are unknown. So are labels that this user may not read.
     """
-    pairs = zip(devices, replies[::2], replies[1::2], strict=True)
+    each = zip(devices, *(replies[at::_KEYS] for at in range(_KEYS)), strict=True)
     return [
-        summarise(device, known(state, DEVICE_FIELDS), known(session, SESSION_FIELDS))
-        for device, state, session in pairs
+        summarise(device, known(state, DEVICE_FIELDS), known(session, SESSION_FIELDS), _readable(label))
+        for device, state, session, label in each
     ]
+
+
+def _readable(reply: Any) -> Values:
+    """Return the values of a label; none for a user whose rights are from before there were labels."""
+    if isinstance(reply, Exception) and str(reply).lstrip("-").startswith("NOPERM"):
+        return [None] * len(LABEL_FIELDS)
+    return known(reply, LABEL_FIELDS)
 
 
 def known(reply: Any, names: Sequence[Argument]) -> Values:
@@ -118,8 +132,8 @@ def known(reply: Any, names: Sequence[Argument]) -> Values:
     return values
 
 
-def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
-    """Make the summary of one device from the values of `DEVICE_FIELDS` and `SESSION_FIELDS`.
+def summarise(device: str, state: Values, session: Values, label: Values = ()) -> DeviceSummary:
+    """Make the summary of one device from the values of `DEVICE_FIELDS`, `SESSION_FIELDS` and `LABEL_FIELDS`.
 
     An unreadable value counts as unknown, so that one device can't break a list of the fleet.
     """
@@ -152,6 +166,7 @@ def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
         alarms=_decoded(_names, alarms, []),
         rope_open=place.rope_open,
         charging=place.charging,
+        label=label_of(label) or UNSET,
     )
 
 

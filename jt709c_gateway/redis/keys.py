@@ -90,6 +90,20 @@ class Keys:
         """Hash: last known state of a device."""
         return f"{self.prefix}:device:{device}"
 
+    def label(self, device: str) -> str:
+        """Hash: what people call a device."""
+        return f"{self.prefix}:label:{device}"
+
+    @property
+    def labels(self) -> str:
+        """Set: the devices with a label."""
+        return f"{self.prefix}:labels"
+
+    @property
+    def label_changes(self) -> str:
+        """Sorted set, capped and expiring: devices by when their label was last written, epoch seconds."""
+        return f"{self.prefix}:labels:changed"
+
     def history(self, device: str) -> str:
         """Stream: the audit trail of a device."""
         return f"{self.prefix}:history:{device}"

@@ -73,11 +73,12 @@ RIGHTS: Final = Script.of("rights")
 PARK: Final = Script.of("transfer_park", "checks", "transfer_park")
 IMEI: Final = Script.of("imei_note")
 LATEST: Final = Script.of("events_latest")
+LABEL: Final = Script.of("label_write")
 
 SCRIPTS: Final = (
     *(COMMIT, ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, HANDS, EXPIRE),
     *(ASK, ENTER, RENEW, SURVEY, FLEET, RIGHTS),
-    *(PARK, IMEI, LATEST),
+    *(PARK, IMEI, LATEST, LABEL),
 )
 
 

@@ -11,6 +11,7 @@ from jt709c_gateway.protocol.events import LockState
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.device_summary import (
     DEVICE_FIELDS,
+    SESSION_FIELDS,
     WRONG_TYPE,
     DeviceSummary,
     commands,
@@ -39,7 +40,9 @@ class PeripheralSummary(msgspec.Struct):
 _packed: Final = msgspec.msgpack.Decoder(list[list[str | bool]])
 
 Raw = list[str | None]
-"""The values of `DEVICE_FIELDS`, then those of `SESSION_FIELDS`."""
+"""The values of `DEVICE_FIELDS`, then those of `SESSION_FIELDS`, then those of `LABEL_FIELDS`."""
+_STATE: Final = len(DEVICE_FIELDS)
+_SESSION: Final = _STATE + len(SESSION_FIELDS)
 
 
 @define(eq=False)
@@ -131,7 +134,7 @@ def _peripheral(name: str, raw: Sequence[bytes | None]) -> PeripheralSummary:
 
 
 def _summary(device: str, raw: Raw) -> DeviceSummary:
-    return summarise(device, raw[: len(DEVICE_FIELDS)], raw[len(DEVICE_FIELDS) :])
+    return summarise(device, raw[:_STATE], raw[_STATE:_SESSION], raw[_SESSION:])
 
 
 def _number(text: str | None) -> int | None:

@@ -126,6 +126,9 @@ def _fill_device(before: Store, clients: Sequence[RedisClient], number: int, dev
     imei, command = IMEIS[device], f"cmd-{number}"
     at_imei = before.places[before.partitions.number_of(imei)]
     client.call("HSET", keys.device(device), "seen", "2026-01-01T00:00:00Z", "imei", imei, "n", number)
+    client.call("HSET", keys.label(device), "name", f"Truck {number}", "group", "north")
+    client.call("SADD", keys.labels, device)
+    client.call("ZADD", keys.label_changes, number, device)
     client.call("HSET", keys.imei, imei, device)
     clients[at_imei.number % len(clients)].call("HSET", at_imei.keys.imei, imei, device)
     client.call("ZADD", keys.devices, f"17000000{number:02}.125", device)
@@ -252,7 +255,7 @@ def misplaced(where: Store, clients: Sequence[RedisClient]) -> list[bytes]:
             and number_of(client.call("HGET", key, "device").decode()) != number
         ):
             wrong.append(key)
-        if name.kind in ("devices", "histories", "allowed", "online_at"):
+        if name.kind in ("devices", "histories", "allowed", "labels", "online_at"):
             members = [one[0] if isinstance(one, tuple) else one for one in _content(client, key)]
             wrong += [one for one in members if number_of(one.decode()) != number]
         if name.kind == "events":

@@ -27,7 +27,7 @@ from jt709c_gateway.redis.repartition.whole import WholeKeys
 SETTLE: Final = 2.0
 #: Parts of `LEASE` after which it is renewed.
 _RENEWED: Final = 4
-_FIXED_SPLIT: Final = ("devices", "histories", "deadlines", "recent_commands", "imei", "allowed")
+_FIXED_SPLIT: Final = ("devices", "histories", "deadlines", "recent_commands", "imei", "allowed", "labels")
 
 
 class Teller:

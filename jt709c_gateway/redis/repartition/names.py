@@ -37,22 +37,23 @@ class Fate(Enum):
 
 #: By the name in `Keys`.
 FATES: Final = {
-    **dict.fromkeys(("device", "history", "track", "recent", "session", "secret"), Fate.WHOLE),
-    **dict.fromkeys(("peripherals", "waiting", "unsettled", "reply"), Fate.WHOLE),
+    **dict.fromkeys(("device", "label", "history", "track", "recent", "session"), Fate.WHOLE),
+    **dict.fromkeys(("secret", "peripherals", "waiting", "unsettled", "reply"), Fate.WHOLE),
     **dict.fromkeys(("command", "peripheral"), Fate.OWNED),
     **dict.fromkeys(("devices", "histories", "deadlines", "recent_commands", "imei"), Fate.SPLIT),
-    **dict.fromkeys(("allowed", "online_at", "under_way"), Fate.SPLIT),
+    **dict.fromkeys(("allowed", "labels", "online_at", "under_way"), Fate.SPLIT),
     **dict.fromkeys(("events", "malformed"), Fate.STREAM),
     "invalid": Fate.LIST,
     **dict.fromkeys(("epoch", "gateways", "let_go"), Fate.COMMON),
     **dict.fromkeys(("commands", "intake", "transfers"), Fate.PASSED_ON),
     **dict.fromkeys(("spared", "commit_marker", "route", "transfer_lease", "gateway"), Fate.DROPPED),
+    "label_changes": Fate.DROPPED,
     "partitions": Fate.OURS,
 }
 #: The type of the keys that are divided.
 TYPES: Final = {
     **dict.fromkeys(("devices", "histories", "deadlines", "recent_commands"), "zset"),
-    **dict.fromkeys(("allowed", "online_at"), "set"),
+    **dict.fromkeys(("allowed", "labels", "online_at"), "set"),
     **dict.fromkeys(("imei", "under_way"), "hash"),
 }
 

@@ -56,6 +56,8 @@ ALLOWED = {
         HGETALL P:device:D
         HMGET P:device:D seen lock_state
         HGET P:imei 867284063211238
+        HMGET P:label:D name group
+        SMEMBERS P:labels
         ZRANGE P:devices 0 -1
         ZRANGEBYSCORE P:devices -inf +inf
         ZSCORE P:devices D
@@ -87,6 +89,8 @@ ALLOWED = {
         BLPOP P:reply:dispatch 0.01
         LPOP P:reply:dispatch
         HGET P:imei 867284063211238
+        HMGET P:label:D name group
+        SMEMBERS P:labels
         HGETALL P:session:D
         XRANGE P:history:D - +
         GET P:{0}:partitions
@@ -138,6 +142,8 @@ FORBIDDEN = """
     DEL P:command:o1
     HSET P:device:D lock_state locked
     HSET P:session:D gateway gw2
+    HSET P:label:D name x
+    SADD P:labels D
     HSET P:imei 867284063211238 D
     ZADD P:devices 1 D
     XADD P:events * kind lock

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis import device_summary
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.labels import Label
 from tests.support.acl import READER, GuardedServer
 
 DEVICE = "794308010679"
@@ -92,6 +93,7 @@ class SummariseTests(SynchronousTestCase):
         """A device whose hash has gone since it was listed: all unknown, and offline."""
         found = msgspec.structs.asdict(device_summary.summarise(DEVICE, UNKNOWN, OFFLINE))
         self.assertEqual((found.pop("device"), found.pop("online"), found.pop("alarms")), (DEVICE, False, []))
+        self.assertIs(found.pop("label"), msgspec.UNSET)
         self.assertEqual(set(found.values()), {None})
 
     def test_unreadable_values(self) -> None:
@@ -110,23 +112,36 @@ class SummariseTests(SynchronousTestCase):
     @given(
         st.lists(st.none() | st.binary(), min_size=len(UNKNOWN), max_size=len(UNKNOWN)),
         st.lists(st.none() | st.binary(), min_size=4, max_size=4),
+        st.lists(st.none() | st.binary(), min_size=4, max_size=4),
     )
-    def test_any_bytes(self, values: list[bytes | None], session: list[bytes | None]) -> None:
+    def test_any_bytes(
+        self, values: list[bytes | None], session: list[bytes | None], label: list[bytes | None]
+    ) -> None:
         """Whatever stands in the hashes, there is a record that can be sent as JSON."""
-        msgspec.json.encode(device_summary.summarise(DEVICE, values, session))
+        msgspec.json.encode(device_summary.summarise(DEVICE, values, session, label))
 
 
 class SummariesTests(SynchronousTestCase):
     def test_in_order(self) -> None:
-        replies = [state(), OFFLINE, UNKNOWN, [b"gw2", b"udp", b"p:1", b"s"]]
+        label = [b"Truck 12", b"north", None, None]
+        replies = [state(), OFFLINE, label, UNKNOWN, [b"gw2", b"udp", b"p:1", b"s"], [None] * 4]
         one, other = device_summary.summaries([DEVICE, "5"], replies)
+        self.assertEqual((one.label, other.label), (Label("Truck 12", "north"), msgspec.UNSET))
         self.assertEqual((one.device, one.online, one.lock_state), (DEVICE, False, "unlocked"))
         self.assertEqual((other.device, other.online, other.gateway), ("5", True, "gw2"))
 
     def test_errors(self) -> None:
         """A refused command is raised, not shown as a device that nothing is known of."""
         error = txredisapi.ResponseError("NOPERM")
-        self.assertRaises(txredisapi.ResponseError, device_summary.summaries, [DEVICE], [error, OFFLINE])
+        self.assertRaises(
+            txredisapi.ResponseError, device_summary.summaries, [DEVICE], [error, OFFLINE, [None] * 4]
+        )
+
+    def test_rights_from_before_there_were_labels(self) -> None:
+        """A user that may not read labels still sees the fleet."""
+        replies = [state(), OFFLINE, txredisapi.ResponseError("NOPERM No permissions")]
+        (found,) = device_summary.summaries([DEVICE], replies)
+        self.assertEqual((found.lock_state, found.label), ("unlocked", msgspec.UNSET))
 
     def test_reader(self) -> None:
         """A reader of etc/redis-acl.conf may send the commands, and a real server's replies fit."""
