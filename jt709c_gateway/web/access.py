@@ -9,6 +9,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from jt709c_gateway.web.basic_auth import BasicAuth
 from jt709c_gateway.web.http import ApiError
+from jt709c_gateway.web.roles import Right, User, refusal
 
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -18,14 +19,15 @@ class AccessControl:
     """Admits or rejects requests.
 
     `users` authenticates, None without a user file; `anybody` then admits every host. `hosts` are further
-    accepted values of the Host header.
+    accepted values of the Host header. `writable` is --web-commands.
     """
 
     users: BasicAuth | None = None
     anybody: bool = False
     hosts: frozenset[str] = frozenset()
+    writable: bool = False
 
-    async def admit(self, request: Any, local: bool) -> str | None:
+    async def admit(self, request: Any, local: bool) -> User | None:
         """Return the authenticated user, None without a user file; raise :class:`ApiError` if not admitted.
 
         `local` says that the server can only be reached from its own host.
@@ -42,6 +44,22 @@ class AccessControl:
         peer = request.getClientAddress()
         address = peer.host if isinstance(peer, IPv4Address | IPv6Address) else ""
         return await self.users.authenticate(request.getHeader(b"authorization"), address)
+
+    def check_logout(self, request: Any, local: bool) -> None:
+        """Raise :class:`ApiError` where nobody can log out."""
+        self._check_host(request, local)
+        if self.users is None:
+            raise ApiError(404, "there are no users here: expected --web-users FILE")
+
+    def check_right(self, user: User | None, right: Right) -> None:
+        """Raise :class:`ApiError` 403 if a user lacks a right."""
+        problem = refusal(user, right, self.writable)
+        if problem is not None:
+            raise ApiError(403, problem)
+
+    def is_current(self, user: User | None) -> bool:
+        """Whether what has been admitted would be admitted again."""
+        return user is None or (self.users is not None and self.users.is_current(user))
 
     def _check_host(self, request: Any, local: bool) -> None:
         """Reject unknown names in the Host header, which DNS rebinding would have."""

@@ -10,9 +10,11 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from jt709c_gateway.web import logout
 from jt709c_gateway.web.access import AccessControl
 from jt709c_gateway.web.http import ApiError, ApiRequest, ClientGone, Response
 from jt709c_gateway.web.redis_client import numbers_away
+from jt709c_gateway.web.roles import User
 from jt709c_gateway.web.router import BASE, Routes
 from jt709c_gateway.web.static_files import Asset
 
@@ -74,6 +76,10 @@ class App(Resource):
         path = request.path.decode("utf-8", "replace")
         is_api = path == BASE or path.startswith(f"{BASE}/")
         try:
+            if path in (logout.LOGOUT, logout.GOODBYE):
+                self._access.check_logout(request, self._local())
+                await logout.answer(path, request.getHeader(b"authorization")).send(request, gone)
+                return
             user = await self._access.admit(request, self._local())
             if gone.yes:
                 return
@@ -93,8 +99,9 @@ class App(Resource):
         if answer is not None and not gone.yes:
             await answer.send(request, gone)
 
-    async def _handle(self, request: Any, path: str, user: str | None, gone: ClientGone) -> Response | None:
+    async def _handle(self, request: Any, path: str, user: User | None, gone: ClientGone) -> Response | None:
         route, arguments = self._routes.find(request.method.decode("ascii", "replace"), path)
+        self._access.check_right(user, route.right)
         asked = ApiRequest(request, user, arguments, gone)
         asked.reject_unknown_params(route.query_names)
         return await route.handler(asked)

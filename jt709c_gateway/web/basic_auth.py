@@ -8,7 +8,7 @@ import base64
 import binascii
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.web.htpasswd import Signature, UserFile, UsersError, read_users, signature_of
 from jt709c_gateway.web.http import ApiError
+from jt709c_gateway.web.roles import User
 
 #: Seconds for which valid credentials are cached, and the size of that cache.
 _REMEMBERED: Final = 300.0
@@ -30,11 +31,14 @@ _ATTEMPTS: Final = 10
 _ATTEMPTS_OF_ALL: Final = 100
 _FORGIVEN: Final = 0.1
 _MOST_ADDRESSES: Final = 2000
-#: Seconds between two checks of the file.
-_CHECK_EVERY: Final = 2.0
+#: Lines about the roles in a file.
+_MOST_LOGGED: Final = 20
 #: bcrypt ignores further bytes.
 _LONGEST_PASSWORD: Final = 72
-_CHALLENGE: Final = {"www-authenticate": 'Basic realm="jt709c-gateway", charset="UTF-8"'}
+#: The user that browsers keep after logging out; files have no name with a blank.
+LOGGED_OUT: Final = "logged out"
+#: The header of an answer 401.
+CHALLENGE: Final = {"www-authenticate": 'Basic realm="jt709c-gateway", charset="UTF-8"'}
 
 Check = Callable[[bytes, bytes], bool]
 
@@ -63,13 +67,15 @@ class _Attempts:
 class BasicAuth:
     """Authenticates users by their passwords.
 
-    A changed file is reloaded; an invalid one is ignored.
+    A changed file is reloaded with the next request; an invalid one is ignored. `commands` are the names of
+    all commands, for the roles.
     """
 
     log = Logger()
 
     clock: Any
     file: UserFile
+    commands: Collection[str] = field(default=(), repr=False)
     check: Check = field(default=bcrypt.checkpw)
     _key: bytes = field(factory=lambda: secrets.token_bytes(32), init=False, repr=False)
     _valid: dict[bytes, float] = field(factory=dict, init=False, repr=False)
@@ -77,20 +83,20 @@ class BasicAuth:
     _waiting: int = field(default=0, init=False)
     _all_attempts: _Attempts = field(init=False)
     _attempts_by_address: dict[str, _Attempts] = field(factory=dict, init=False, repr=False)
-    _checked_at: float = field(default=0.0, init=False)
     _refused: Signature | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._all_attempts = _Attempts(_ATTEMPTS_OF_ALL, 10 * _FORGIVEN)
-        self._checked_at = self.clock.seconds()
 
-    async def authenticate(self, authorization: bytes | None, address: str) -> str:
-        """Return the user name; raise :class:`ApiError` 401, or 429 or 503 for too many attempts."""
+    async def authenticate(self, authorization: bytes | None, address: str) -> User:
+        """Return the user; raise :class:`ApiError` 401, or 429 or 503 for too many attempts."""
         self._reload_if_changed()
-        name, password = _credentials(authorization)
+        name, password = credentials(authorization)
+        if name == LOGGED_OUT:
+            raise refused("logged out: expected user and password")
         digest = hmac.digest(self._key, f"{name}:".encode() + password, "sha256")
         if self._is_known(digest):
-            return name
+            return self.file.users[name]
         attempts = self._attempts(address)
         self._throttle(attempts)
         if self._waiting >= _MOST_WAITING:
@@ -107,7 +113,15 @@ class BasicAuth:
                 self._turn.release()
         finally:
             self._waiting -= 1
-        return name
+        user = self.file.users.get(name)
+        if user is None or not self._is_known(digest):
+            raise refused("the file of users has changed meanwhile: expected another attempt")
+        return user
+
+    def is_current(self, user: User) -> bool:
+        """Whether the file still has this user, with the same password and role."""
+        self._reload_if_changed()
+        return self.file.users.get(user.name) == user
 
     def _is_known(self, digest: bytes) -> bool:
         now: float = self.clock.seconds()
@@ -124,10 +138,12 @@ class BasicAuth:
                 )
 
     async def _check(self, name: str, password: bytes, digest: bytes, attempts: _Attempts) -> None:
-        known = self.file.hashes.get(name)
-        fits: bool = await threads.deferToThread(self.check, password, known or _costliest(self.file))
+        known = self.file.users.get(name)
+        hashed = _costliest(self.file) if known is None else known.hash
+        fits: bool = await threads.deferToThread(self.check, password, hashed)
+        now = self.file.users.get(name)
         # The user may have been removed from the file meanwhile.
-        if not fits or known is None or self.file.hashes.get(name) != known:
+        if not fits or known is None or now is None or now.hash != known.hash:
             attempts.count += 1
             self._all_attempts.count += 1
             raise refused("user and password do not fit: expected those of a user in --web-users")
@@ -149,14 +165,11 @@ class BasicAuth:
 
     def reread(self) -> None:
         """Reload the file now, and log its errors again."""
-        self._checked_at, self._refused = -_CHECK_EVERY, None
+        self._refused = None
         self._reload_if_changed()
 
     def _reload_if_changed(self) -> None:
         """Reload the file if it has changed."""
-        if self.clock.seconds() - self._checked_at < _CHECK_EVERY:
-            return
-        self._checked_at = self.clock.seconds()
         signature = signature_of(self.file.path)
         if signature in (self.file.signature, self._refused):
             return
@@ -173,21 +186,39 @@ class BasicAuth:
         self.file = found
         self._valid.clear()
         self.log.info(
-            "--web-users {path}: read again, {count} users", path=str(found.path), count=len(found.hashes)
+            "--web-users {path}: read again, {count} users", path=str(found.path), count=len(found.users)
         )
+        self.log_roles()
+
+    def log_roles(self) -> None:
+        """Log what in the roles grants nothing, and who has every right for want of a role."""
+        path = str(self.file.path)
+        doubts = self.file.doubts(self.commands)
+        for doubt in doubts[:_MOST_LOGGED]:
+            self.log.warn("--web-users {path}: {doubt}", path=path, doubt=doubt)
+        if len(doubts) > _MOST_LOGGED:
+            self.log.warn("--web-users {path}: {count} lines like these", path=path, count=len(doubts))
+        without = self.file.without_a_line()
+        if self.file.role_lines and without:
+            self.log.info(
+                "--web-users {path}: every right without a role have {names}",
+                path=path,
+                names=", ".join(without[:_MOST_LOGGED]) + (", …" if len(without) > _MOST_LOGGED else ""),
+            )
 
 
 def refused(message: str) -> ApiError:
     """An error 401 with a challenge."""
-    return ApiError(401, message, headers=_CHALLENGE)
+    return ApiError(401, message, headers=CHALLENGE)
 
 
 def _costliest(file: UserFile) -> bytes:
     """The hash with the highest cost, so that an unknown user takes as long as a wrong password."""
-    return max(file.hashes.values(), key=lambda one: one[4:6])
+    return max((one.hash for one in file.users.values()), key=lambda one: one[4:6])
 
 
-def _credentials(authorization: bytes | None) -> tuple[str, bytes]:
+def credentials(authorization: bytes | None) -> tuple[str, bytes]:
+    """Return user name and password of an Authorization header; raise :class:`ApiError` 401."""
     scheme, _, encoded = (authorization or b"").partition(b" ")
     if scheme.lower() != b"basic":
         raise refused("expected user and password (HTTP Basic authentication)")

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from jt709c_gateway.commands.value_description import described, unknown_names
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.web.query import Parameter
+from jt709c_gateway.web.roles import User
 
 JSON_BODY: Final = "application/json"
 JSON: Final = f"{JSON_BODY}; charset=utf-8"
@@ -166,7 +167,7 @@ class ApiRequest:
     """A request to the API: `path_params` are the named parts of its path, `user` has been authenticated."""
 
     twisted_request: Any = field(repr=False)
-    user: str | None = None
+    user: User | None = None
     path_params: Mapping[str, str] = field(factory=dict)
     _gone: ClientGone = field(factory=ClientGone)
 

@@ -18,6 +18,7 @@ from jt709c_gateway.web.event_feeds import EventFeeds, names
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response
 from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis
 from jt709c_gateway.web.query import DEVICE, KIND, Parameter, flag
+from jt709c_gateway.web.roles import User
 from jt709c_gateway.web.router import Result, Route
 from jt709c_gateway.web.seen_devices import SeenDevices
 from jt709c_gateway.web.sse import EVENT_STREAM, Client, message
@@ -51,11 +52,12 @@ _envelope: Final = msgspec.json.Decoder(_Envelope)
 
 @frozen
 class Interest:
-    """The subscriptions of a client, and whether it receives device updates."""
+    """The subscriptions of a client, whether it receives device updates, and who it is."""
 
     names: frozenset[str]
     devices: bool
     until: float
+    user: User | None
 
 
 def _event(payload: bytes) -> bytes:
@@ -80,12 +82,23 @@ class _Subscribed:
 
 
 class LiveEvents(Service):
-    """Subscribes to the events that its clients request, and forwards them."""
+    """Subscribes to the events that its clients request, and forwards them.
+
+    `is_current(user)` says whether a client is still the user that it was.
+    """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, web: PartitionedWebRedis, fleet: DeviceTable, wall: Any) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        web: PartitionedWebRedis,
+        fleet: DeviceTable,
+        wall: Any,
+        is_current: Callable[[User | None], bool] = lambda user: True,
+    ) -> None:
         self._reactor = reactor
+        self._is_current = is_current
         self._web = web
         self._fleet = fleet
         self._wall = wall
@@ -135,7 +148,8 @@ class LiveEvents(Service):
         (`rate`; at least so many), or because Redis was away (`redis`, count 0: the number is unknown). A
         comment every 15 seconds shows that the connection is alive. `partitions`: `{"partitions_away": […]}`,
         at the beginning if any are away, and whenever that changes. Without `device`, `location` and
-        `heartbeat` come only if `kind` names them. The connection ends after an hour; browsers reconnect.
+        `heartbeat` come only if `kind` names them. The connection ends after an hour, and when the user's
+        password or role changes; browsers reconnect.
         """
         name: str | None = request.param(DEVICE)
         kinds = request.params(KIND)
@@ -152,9 +166,8 @@ class LiveEvents(Service):
                 f"{len(self._clients)} clients listen: expected fewer than {MAX_CLIENTS}; try again later",
                 headers={"retry-after": "30"},
             )
-        interest = Interest(
-            names(self._web.layout, kinds, name), wants_devices, self._reactor.seconds() + MAX_LIFE
-        )
+        until = self._reactor.seconds() + MAX_LIFE
+        interest = Interest(names(self._web.layout, kinds, name), wants_devices, until, request.user)
         client = Client(request.twisted_request, self._left)
         self._clients[client] = interest
         for one in interest.names:
@@ -248,7 +261,7 @@ class LiveEvents(Service):
             client.report()
             if self._ticks % _BEAT_EVERY == 0:
                 client.beat()
-            if now >= interest.until:
+            if now >= interest.until or not self._is_current(interest.user):
                 client.end()
         if not self._reading and any(one.devices for one in self._clients.values()):
             self._reading = True

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
-from attrs import frozen
+from attrs import field, frozen
 
 from jt709c_gateway.web.http import ApiError, Handler
 from jt709c_gateway.web.query import Parameter
+from jt709c_gateway.web.roles import Right
 
 BASE: Final = "/api/v1"
 
@@ -26,7 +27,8 @@ class Route:
     """A method and a path below `BASE`; parts in braces are parameters: `/devices/{id}`.
 
     `results` are the answers by status, `body` is the type of the request's body. `errors` are the statuses
-    beyond those that every route may answer with. The docstring of the handler describes the route in
+    beyond those that every route may answer with. `right` is what a user needs for it: without a word, an
+    admin's for everything but GET. The docstring of the handler describes the route in
     `openapi.json`: its first line the summary, the others the description.
     """
 
@@ -37,6 +39,11 @@ class Route:
     parameters: Sequence[Parameter[Any]] = ()
     body: Any = None
     errors: Sequence[int] = ()
+    right: Right = field()
+
+    @right.default
+    def _right_of_method(self) -> Right:
+        return Right.READ if self.method == "GET" else Right.ADMIN
 
     @property
     def query_names(self) -> Sequence[str]:

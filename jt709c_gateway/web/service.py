@@ -8,6 +8,7 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from jt709c_gateway.commands.catalogue import CATALOGUE
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.gateway.clock_sync import ClockSync
 from jt709c_gateway.redis.connector import RedisConnector
@@ -25,6 +26,7 @@ from jt709c_gateway.web.api.explain import ExplainApi
 from jt709c_gateway.web.api.service_info import ServiceInfoApi
 from jt709c_gateway.web.app import App
 from jt709c_gateway.web.basic_auth import BasicAuth
+from jt709c_gateway.web.command_rights import CommandRights
 from jt709c_gateway.web.device_table import DeviceTable
 from jt709c_gateway.web.htpasswd import UserFile
 from jt709c_gateway.web.http import SharedResponse
@@ -66,23 +68,38 @@ class WebService(MultiService):
             keeping.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._now = redis_time.seconds
         self._fleet = DeviceTable(self._redis)
-        self._live = LiveEvents(reactor, self._redis, self._fleet, self._now)
+        self._users = self._basic_auth(profiles)
+        access = AccessControl(
+            self._users,
+            settings.web_users == EVERYBODY,
+            frozenset(settings.web_host),
+            settings.web_commands,
+        )
+        self._live = LiveEvents(reactor, self._redis, self._fleet, self._now, access.is_current)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
         #: All routes of the API.
         self.routes = self._routes(profiles)
         tiles: Tiles | None = settings.web_tiles
-        self._users = self._basic_auth()
         self._app = App(
-            AccessControl(self._users, settings.web_users == EVERYBODY, frozenset(settings.web_host)),
+            access,
             Routes(self.routes),
             static_files.load(),
             None if tiles is None else tiles.source,
             self._is_local,
         )
 
-    def _basic_auth(self) -> BasicAuth | None:
+    def _basic_auth(self, profiles: ProfileRegistry) -> BasicAuth | None:
         users = self._settings.web_users
-        return BasicAuth(self._reactor, users) if isinstance(users, UserFile) else None
+        if not isinstance(users, UserFile):
+            return None
+        names = {name for one in profiles.profiles.values() for name in one.commands}
+        return BasicAuth(self._reactor, users, {*CATALOGUE, *names})
+
+    def startService(self) -> None:
+        """Start, and log mistakes in the users' roles."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if self._users is not None:
+            self._users.log_roles()
 
     def reread(self) -> None:
         """Reload the user file if it has changed."""
@@ -121,8 +138,8 @@ class WebService(MultiService):
         command_requests = CommandRequests(
             redis,
             commands_api,
+            CommandRights(redis, commands_api),
             profiles,
-            settings.web_commands,
             key,
             settings.static_password is not None,
             self._now,

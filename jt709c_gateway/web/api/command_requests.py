@@ -28,10 +28,12 @@ from jt709c_gateway.commands.value_description import unknown_names
 from jt709c_gateway.redis.command_store_types import Known
 from jt709c_gateway.web.api.commands import CommandRecord, CommandsApi
 from jt709c_gateway.web.api.repeated_commands import Repeats
+from jt709c_gateway.web.command_rights import CommandRights
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_response
 from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis
 from jt709c_gateway.web.query import COMMAND_ID_PATTERN, Parameter
 from jt709c_gateway.web.redis_client import numbers_away
+from jt709c_gateway.web.roles import Right, User
 from jt709c_gateway.web.router import BASE, Result, Route
 
 REQUESTED_WITH: Final = "jt709c"
@@ -106,7 +108,7 @@ _RESULTS: Final = {
 
 @define(eq=False)
 class CommandRequests:
-    """The handlers of POST /commands and its check. `enabled` is --web-commands, `key` signs commands.
+    """The handlers of POST /commands and its check. `key` signs commands.
 
     `has_static_password` says that the gateway has one for all locks. `now()` returns the time of the
     gateways in epoch seconds.
@@ -116,8 +118,8 @@ class CommandRequests:
 
     web: PartitionedWebRedis
     commands_api: CommandsApi
+    rights: CommandRights
     profiles: ProfileRegistry
-    enabled: bool
     key: SigningKey | None
     has_static_password: bool
     now: Callable[[], float]
@@ -129,9 +131,12 @@ class CommandRequests:
     def routes(self) -> Sequence[Route]:
         """The routes to these handlers."""
         checked = {200: Result(CheckResult)}
+        body, right = NewCommand, Right.COMMAND
         return [
-            Route("POST", "/commands", self.issue, _RESULTS, (_HEADER,), body=NewCommand, errors=(409,)),
-            Route("POST", "/commands/check", self.check, checked, (_HEADER,), body=NewCommand),
+            Route(
+                "POST", "/commands", self.issue, _RESULTS, (_HEADER,), body=body, errors=(409,), right=right
+            ),
+            Route("POST", "/commands/check", self.check, checked, (_HEADER,), body=body, right=right),
         ]
 
     async def check(self, request: ApiRequest) -> Response:
@@ -141,7 +146,7 @@ class CommandRequests:
         """
         user = self._admit(request)
         try:
-            _, checked = await self._validate(self._read(request.json_object(), user))
+            _, checked = await self._validate(user, self._read(request.json_object(), user))
         except InvalidCommand as error:
             raise _api_error(error) from None
         missing = [] if checked.spec is None else await self._missing(checked.command, checked.spec)
@@ -167,14 +172,17 @@ class CommandRequests:
             self.log.info(
                 "command {id} repeated by web:{user}: it is already {state}",
                 id=command.id,
-                user=user,
+                user=user.name,
                 state=record.state,
             )
             return _with_location(json_response(AcceptedBefore(command.id, record)), command.id)
         try:
-            known, _ = await self._validate(command)
+            known, _ = await self._validate(user, command)
         except InvalidCommand as error:
             raise _api_error(error) from None
+        if user.groups and known.peripheral is None:
+            # Its IMEI may be another lock's when the command is carried out.
+            command = evolve(command, device=known.device)
         wire = self._signed(command)
         if has_own_id:
             self._repeats.note(command)
@@ -189,37 +197,39 @@ class CommandRequests:
         self.log.info(
             "command {id} given by web:{user}: {command} for {device}",
             id=command.id,
-            user=user,
+            user=user.name,
             command=command.name,
             device=command.device,
         )
         return _with_location(json_response(Accepted(command.id), 202), command.id)
 
-    def _admit(self, request: ApiRequest) -> str:
+    def _admit(self, request: ApiRequest) -> User:
         """Return the user; raise :class:`ApiError` if commands can't be given by this request."""
-        if not self.enabled or request.user is None:
-            raise ApiError(
-                403, "commands can't be given here: expected --web-commands, and users in --web-users"
-            )
         check_same_site(request.twisted_request)
+        # Without a user this route is refused.
+        assert request.user is not None
         return request.user
 
-    def _read(self, body: Mapping[str, Any], user: str) -> Command:
+    def _read(self, body: Mapping[str, Any], user: User) -> Command:
         for name in Wire.__struct_fields__:
             if name in body and name not in FIELDS:
                 raise ApiError(400, f"{name} can't be given here: expected {', '.join(FIELDS)}", name)
         if unknown := unknown_names(body, FIELDS, "field"):
             raise ApiError(400, f"unknown {unknown}: expected {', '.join(FIELDS)}")
         named = {"id": new_command_id()} if body.get("id") is None else {}
-        raw = msgspec.json.encode({**body, **named, "issued_by": f"web:{user}"})
+        raw = msgspec.json.encode({**body, **named, "issued_by": f"web:{user.name}"})
         try:
             return parse_command(raw, self.now())
         except InvalidCommand as error:
             raise _api_error(error) from None
 
-    async def _validate(self, command: Command) -> tuple[Known, CheckedForDevice]:
-        """Raise :class:`InvalidCommand` like the gateway, as far as the device is known."""
+    async def _validate(self, user: User, command: Command) -> tuple[Known, CheckedForDevice]:
+        """Raise :class:`ApiError` if a user may not give a command.
+
+        Raise :class:`InvalidCommand` like the gateway, as far as the device is known.
+        """
         known = await self.web.queries.look_up(command.device)
+        await self.rights.check(user, command, known)
         store = self.web.of(known.device).store
         return known, await check_command(command, known, self.profiles, store.peripheral_type)
 

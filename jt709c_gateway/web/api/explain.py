@@ -14,6 +14,7 @@ from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.hex_input import read_hex
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response
 from jt709c_gateway.web.query import Parameter
+from jt709c_gateway.web.roles import Right
 from jt709c_gateway.web.router import Result, Route
 
 #: Maximum characters of a text with frames: more than the longest frame in hex.
@@ -49,7 +50,7 @@ class ExplainApi:
         results = {200: Result(Explanations)}
         return [
             Route("GET", "/explain", self.explain, results, (_FRAME,)),
-            Route("POST", "/explain", self.explain_body, results, body=FrameText),
+            Route("POST", "/explain", self.explain_body, results, body=FrameText, right=Right.READ),
         ]
 
     async def explain(self, request: ApiRequest) -> Response:

@@ -11,6 +11,7 @@ from jt709c_gateway import __version__
 from jt709c_gateway.util.timestamps import Timestamp, iso
 from jt709c_gateway.web.http import ApiRequest, Response, json_response
 from jt709c_gateway.web.openapi import document
+from jt709c_gateway.web.roles import Right, Role, refusal
 from jt709c_gateway.web.router import Result, Route
 from jt709c_gateway.web.settings import WebSettings
 
@@ -40,9 +41,22 @@ class Config(msgspec.Struct):
     server_time: Timestamp
 
 
+class Me(msgspec.Struct):
+    """Who asks, and what the user may do.
+
+    `commands` are the names of the commands that the user may give, `groups` the groups of the locks that
+    they may be for; None: all. Without --web-commands or users everybody is a viewer.
+    """
+
+    name: Annotated[str | None, Meta(description="null: there are no users here.")]
+    role: Role
+    commands: list[str] | None
+    groups: list[str] | None
+
+
 @define(eq=False)
 class ServiceInfoApi:
-    """The handlers of /config and /openapi.json. `now()` returns the time in epoch seconds.
+    """The handlers of /config, /me and /openapi.json. `now()` returns the time in epoch seconds.
 
     `api_routes()` returns all routes of the API.
     """
@@ -57,6 +71,7 @@ class ServiceInfoApi:
         return [
             Route("GET", "/openapi.json", self.openapi, {200: Result(dict)}),
             Route("GET", "/config", self.config, {200: Result(Config)}),
+            Route("GET", "/me", self.me, {200: Result(Me)}),
         ]
 
     async def openapi(self, request: ApiRequest) -> Response:
@@ -76,8 +91,22 @@ class ServiceInfoApi:
                 tiles=MapTiles(
                     None if tiles is None else tiles.url, settings.web_tiles_attribution, _MAX_ZOOM
                 ),
-                commands=settings.web_commands and request.user is not None,
-                user=request.user,
+                commands=refusal(request.user, Right.COMMAND, settings.web_commands) is None,
+                user=None if request.user is None else request.user.name,
                 server_time=iso(self.now()),
             )
+        )
+
+    async def me(self, request: ApiRequest) -> Response:
+        """GET /me: the user who asks, the role, and its limits.
+
+        A role changes with the file of users; then the live events of its user end.
+        """
+        user = request.user
+        if user is None:
+            return json_response(Me(None, Role.VIEWER, [], []))
+        if refusal(user, Right.COMMAND, self.settings.web_commands) is not None:
+            return json_response(Me(user.name, Role.VIEWER, [], []))
+        return json_response(
+            Me(user.name, user.role, sorted(user.commands) or None, sorted(user.groups) or None)
         )

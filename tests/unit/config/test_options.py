@@ -227,7 +227,7 @@ class CommandLineTests(OptionsCase):
         """What belongs together on the status page is asked for together."""
         users, keys = self.file(user_line("anna", "right")), self.file(f'page = "{SECRET.hex()}"\n')
         os.chmod(keys, 0o600)
-        self.assertEqual(set(parse("--web-users", users).web_users.hashes), {"anna"})
+        self.assertEqual(set(parse("--web-users", users).web_users.users), {"anna"})
         self.assertEqual(parse("--web-users", "none").web_users, "none")
         self.assertEqual(parse("--web-host", "A.b", "--web-host=::1").web_host, ("a.b", "::1"))
         for arguments, right in (

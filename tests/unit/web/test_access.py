@@ -38,7 +38,7 @@ class UsersFileTests(SynchronousTestCase):
     def test_good(self) -> None:
         """Users in bcrypt, whatever its mark; comments and empty lines are left out."""
         both = self.read(f"# night shift\n\n{ANNA}{BEN.replace('$2b$', '$2y$')}\n")
-        self.assertEqual(set(both.hashes), {"anna", "ben"})
+        self.assertEqual(set(both.users), {"anna", "ben"})
         self.assertNotIn("$2", repr(both))
 
     def test_bad(self) -> None:
@@ -72,7 +72,7 @@ class PasswordTests(TestCase):
         self.clock = Clock()
         self.clock.advance(1000)
         self.checked: list[tuple[bytes, bytes]] = []
-        self.users = BasicAuth(self.clock, read_users(self.path), self.check)
+        self.users = BasicAuth(self.clock, read_users(self.path), {"unlock", "seal"}, self.check)
         self.logged: list[Any] = []
         globalLogPublisher.addObserver(self.logged.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.logged.append)
@@ -82,7 +82,8 @@ class PasswordTests(TestCase):
         return password == b"right"
 
     async def who(self, name: str, password: str, address: str = "192.0.2.1") -> str:
-        return await self.users.authenticate(basic(name, password)["authorization"].encode(), address)
+        header = basic(name, password)["authorization"].encode()
+        return (await self.users.authenticate(header, address)).name
 
     async def refused(self, name: str = "anna", password: str = "guess", address: str = "192.0.2.1") -> int:
         try:

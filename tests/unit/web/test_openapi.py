@@ -41,6 +41,7 @@ from tests.vectors.lines import FIELD, NOW, REAL, VENDOR, lines
 SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("GET", "/openapi.json"): ("/openapi.json", None, False),
     ("GET", "/config"): ("/config", None, False),
+    ("GET", "/me"): ("/me", None, False),
     ("GET", "/devices"): ("/devices", None, True),
     ("GET", "/devices/{id}"): ("/devices/{device}", None, True),
     ("GET", "/devices/{id}/history"): ("/devices/{device}/history", None, True),
