@@ -41,6 +41,7 @@ SUBCOMMANDS: Final = {
         "repartition:repartition", "Change the number of partitions of a stopped fleet."
     ),
     "replay": _Subcommand("replay.command:replay", "Replay a capture to a gateway."),
+    "report": _Subcommand("report:report", "Show who opened and closed locks in a period."),
     "schema": _Subcommand("schema:schema", "Print schemas of events and commands for programs."),
     "send": _Subcommand("send:send", "Queue a command and wait for its outcome."),
     "show": _Subcommand("show:show", "Show one command."),

@@ -21,15 +21,15 @@ def read_duration(option: str, text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
-def read_since(text: str | None, local: bool = False) -> float | None:
-    """Parse a time or an age into epoch seconds; raise UserError.
+def read_since(text: str | None, local: bool = False, option: str = "--since") -> float | None:
+    """Parse a time or an age into epoch seconds; raise UserError with the option.
 
     A time without a zone is in UTC, or with `local` in the local zone.
     """
     if text is None:
         return None
     if _DURATION.fullmatch(text.strip()):
-        return time.time() - read_duration("--since", text)
+        return time.time() - read_duration(option, text)
     try:
         moment = datetime.fromisoformat(text.strip())
         if moment.tzinfo is None and not local:
@@ -37,7 +37,7 @@ def read_since(text: str | None, local: bool = False) -> float | None:
         return moment.timestamp()
     except (ValueError, OverflowError):
         right = "a duration such as 90s, 30m, 2h or 7d, or a time such as 2026-11-22T10:15"
-        raise UserError(f"--since: {text!r} is not a time; expected {right}") from None
+        raise UserError(f"{option}: {text!r} is not a time; expected {right}") from None
 
 
 def parse(value: object) -> datetime | None:

@@ -1,5 +1,6 @@
 """Reads the positions of a lock."""
 
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +12,8 @@ from jt709c_gateway.cli.fleet import Fleet
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.table import Column, known
 from jt709c_gateway.cli.time_format import date_and_time, parse
+from jt709c_gateway.reports.track_export import TrackPosition, geojson, gpx
+from jt709c_gateway.util.timestamps import iso
 
 
 class Point(msgspec.Struct):
@@ -47,6 +50,18 @@ def epoch(point: Point) -> float:
     """The time of a position in epoch seconds; 0 if it is unreadable."""
     moment = parse(point.time)
     return 0.0 if moment is None else moment.timestamp()
+
+
+def print_file(device: str, points: Sequence[Point], form: str) -> None:
+    """Print positions as GPX or GeoJSON."""
+    positions = [
+        TrackPosition(iso(epoch(one)), one.latitude, one.longitude, one.speed_kmh, one.course_deg)
+        for one in points
+        if parse(one.time) is not None
+    ]
+    made = gpx(device, positions) if form == "gpx" else geojson(device, device, positions)
+    sys.stdout.buffer.write(made)
+    sys.stdout.buffer.flush()
 
 
 def track_columns(local: bool) -> list[Column]:

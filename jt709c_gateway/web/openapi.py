@@ -101,6 +101,8 @@ def _response(result: Result) -> dict[str, Any]:
         found["content"] = {EVENT_STREAM.partition(";")[0]: {"schema": {"type": "string"}}}
     else:
         found["content"] = _json(result.type)
+    for media in result.others:
+        found["content"][media.partition(";")[0]] = {"schema": {"type": "string"}}
     if result.headers:
         found["headers"] = {name: {"schema": {"type": "string"}} for name in result.headers}
     return found

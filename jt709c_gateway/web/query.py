@@ -77,6 +77,13 @@ def device(text: str) -> str:
     return text.upper()
 
 
+def group(text: str) -> str:
+    """Parse the name of a group."""
+    if not 0 < len(text) <= 64 or not text.isprintable():
+        raise ValueError("the name of a group, 1 to 64 characters")
+    return text
+
+
 def command_id(text: str) -> str:
     """Parse the id of a command."""
     if not _COMMAND.fullmatch(text):

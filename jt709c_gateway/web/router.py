@@ -15,11 +15,15 @@ BASE: Final = "/api/v1"
 
 @frozen
 class Result:
-    """An answer to a request that succeeded: JSON of a type, or an endless stream of events (None)."""
+    """An answer to a request that succeeded: JSON of a type, or an endless stream of events (None).
+
+    `others` are the media types of other forms of the same answer.
+    """
 
     type: Any
     description: str = "Success."
     headers: Sequence[str] = ()
+    others: Sequence[str] = ()
 
 
 @frozen

@@ -23,6 +23,7 @@ from jt709c_gateway.web.api.command_requests import CommandRequests
 from jt709c_gateway.web.api.commands import CommandsApi
 from jt709c_gateway.web.api.devices import DevicesApi
 from jt709c_gateway.web.api.explain import ExplainApi
+from jt709c_gateway.web.api.reports import ReportsApi
 from jt709c_gateway.web.api.service_info import ServiceInfoApi
 from jt709c_gateway.web.app import App
 from jt709c_gateway.web.basic_auth import BasicAuth
@@ -145,7 +146,17 @@ class WebService(MultiService):
             self._now,
         )
         info = ServiceInfoApi(settings, self._now, lambda: self.routes)
-        apis = (info, devices_api, self._live, commands_api, command_requests, catalogue, ExplainApi())
+        reports = ReportsApi(redis, fleet, self._now)
+        apis = (
+            info,
+            devices_api,
+            reports,
+            self._live,
+            commands_api,
+            command_requests,
+            catalogue,
+            ExplainApi(),
+        )
         return [route for api in apis for route in api.routes()]
 
     def port(

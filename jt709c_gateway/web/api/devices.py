@@ -8,6 +8,7 @@ import msgspec
 from attrs import define
 
 from jt709c_gateway.redis.device_summary import DeviceSummary
+from jt709c_gateway.reports.track_export import TrackPosition, geojson, gpx
 from jt709c_gateway.util.timestamps import Timestamp, iso
 from jt709c_gateway.web import query as read
 from jt709c_gateway.web.device_rows import PeripheralSummary
@@ -24,6 +25,17 @@ MAX_POINTS: Final = 10_000
 _DEVICES: Final = read.limit_parameter(MAX_DEVICES, MAX_DEVICES)
 _ENTRIES: Final = read.limit_parameter(MAX_ENTRIES, 100)
 _POINTS: Final = read.limit_parameter(MAX_POINTS, 1000)
+
+_JSON: Final = "json"
+#: The media types of the files of a track, by their format.
+_MEDIA: Final = {"gpx": "application/gpx+xml", "geojson": "application/geo+json"}
+_FORMAT: Final = read.Parameter(
+    "format",
+    read.one_of(_JSON, *_MEDIA),
+    "JSON, or a file for maps.",
+    {"enum": [_JSON, *_MEDIA], "default": _JSON},
+    _JSON,
+)
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Point = tuple[Moment, float, float, float | None, float | None]
@@ -88,8 +100,8 @@ class DevicesApi:
                 "GET",
                 "/devices/{id}/track",
                 self.track,
-                {200: Result(Track)},
-                (device, read.SINCE, read.UNTIL, _POINTS),
+                {200: Result(Track, others=list(_MEDIA.values()))},
+                (device, read.SINCE, read.UNTIL, _POINTS, _FORMAT),
             ),
             Route("GET", "/events", self.events, entries, events),
         ]
@@ -131,7 +143,8 @@ class DevicesApi:
     async def track(self, request: ApiRequest) -> Response:
         """GET /devices/{id}/track: the positions of a lock, oldest first.
 
-        The newest `limit` of the positions that are kept.
+        The newest `limit` of the positions that are kept. As GPX 1.1 or GeoJSON it is a file, in which
+        a new segment begins where no position is known for half an hour.
         """
         since: float | None = request.param(read.SINCE)
         until: float | None = request.param(read.UNTIL)
@@ -149,8 +162,13 @@ class DevicesApi:
         ]
         # Buffered reports arrive after newer ones.
         points.sort(key=lambda point: point[0])
-        kept = [TrackPoint(iso(point[0].timestamp()), *point[1:]) for point in points[-limit:]]
-        return json_response(Track(kept, self.track_max))
+        kept = [TrackPosition(iso(point[0].timestamp()), *point[1:]) for point in points[-limit:]]
+        form: str = request.param(_FORMAT)
+        if form == _JSON:
+            return json_response(Track([TrackPoint(*one) for one in kept], self.track_max))
+        made = gpx(device, kept) if form == "gpx" else geojson(device, device, kept)
+        saved = {"content-disposition": f'attachment; filename="track-{device}.{form}"'}
+        return Response(made, content_type=_MEDIA[form], headers=saved)
 
     async def events(self, request: ApiRequest) -> Response:
         """GET /events: the events of all locks, newest first.
@@ -175,9 +193,10 @@ class DevicesApi:
         return device
 
 
-def unknown_device() -> ApiError:
-    """An error 404 about an unknown device."""
-    return ApiError(404, "id: nothing is known of such a device; expected a device id or an IMEI", "id")
+def unknown_device(name: str = "id") -> ApiError:
+    """An error 404 about an unknown device; `name` is that of the parameter."""
+    text = f"{name}: nothing is known of such a device; expected a device id or an IMEI"
+    return ApiError(404, text, name)
 
 
 def _scan_query(request: ApiRequest, device: str | None = None, until: float | None = None) -> ScanQuery:
