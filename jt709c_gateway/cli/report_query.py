@@ -130,7 +130,7 @@ async def _members(fleet: Fleet, group: str) -> list[tuple[str, str, dict[str, s
         (label.name or "", device, to_builtins(label))
         for labels in await fleet.each(lambda part: Labels(part, part.keys).all())
         for device, label in labels.items()
-        if label.group == group
+        if isinstance(label.group, str) and label.group.casefold() == group.casefold()
     ]
     if not found:
         away = "; partitions are away" if fleet.away else ""

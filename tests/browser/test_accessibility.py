@@ -58,7 +58,7 @@ class AccessibilityTests(CommandCase):
         page.locator("#connection", has_text="live").wait_for()
 
     def test_lists(self) -> None:
-        """Fleet, keys, map, events with a decoded frame, commands with their steps, an unknown address."""
+        """Fleet, keys, map, events with a decoded frame, commands with their steps, a report, no view."""
         for page, what in self.pages():
             self.go(page, "#/", '.grid [role="row"]:not([hidden])')
             self.check(page, f"{what} fleet")
@@ -75,6 +75,8 @@ class AccessibilityTests(CommandCase):
             self.check(page, f"{what} events")
             self.go(page, f"#/commands/{self.command}", ".commands .opened .step")
             self.check(page, f"{what} commands")
+            self.go(page, f"#/report?device={self.lock.device}&period=week", ".report-table td")
+            self.check(page, f"{what} report")
             self.go(page, "#/nowhere", "h1")
             self.check(page, f"{what} nowhere")
 

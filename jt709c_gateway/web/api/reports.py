@@ -148,7 +148,7 @@ class ReportsApi:
             _Lock(device, to_builtins(label))
             for labels in answers.values()
             for device, label in labels.items()
-            if label.group == group
+            if isinstance(label.group, str) and label.group.casefold() == group.casefold()
         ]
         if not found and away:
             raise PartitionsAway(away)
@@ -198,7 +198,7 @@ class ReportsApi:
             to_json(
                 SealReport(
                     made_at=iso(asked.now),
-                    made_for=request.user,
+                    made_for=None if request.user is None else request.user.name,
                     begin=iso(asked.period.begin),
                     end=iso(asked.period.end),
                     gap_s=asked.gap_s,

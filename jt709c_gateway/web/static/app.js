@@ -11,10 +11,11 @@ import * as device from "./view_device.js";
 import * as events from "./view_events.js";
 import * as fleetView from "./view_fleet.js";
 import * as mapView from "./view_map.js";
+import * as report from "./view_report.js";
 import * as commands from "./view_commands.js";
 
-const VIEWS = { fleet: fleetView, map: mapView, events, commands, device };
-const CHORDS = { f: "fleet", m: "map", e: "events", c: "commands" };
+const VIEWS = { fleet: fleetView, map: mapView, events, commands, device, report };
+const CHORDS = { f: "fleet", m: "map", e: "events", c: "commands", r: "report" };
 /** How long the key "g" waits for the second key. */
 const CHORD_MS = 1500;
 

@@ -1,6 +1,6 @@
 // The page of one lock: state, track, timeline and frames.
 
-import { get, errorText } from "./api.js";
+import { apiUrl, get, errorText } from "./api.js";
 import { h, throttle, setChildren } from "./dom.js";
 import { Frames } from "./frames.js";
 import { ago, known, moment, place, speed, timeElement, words } from "./format.js";
@@ -21,6 +21,7 @@ export function open({ config, live, id }) {
   const map = new TrackMap(config);
   const timeline = new Timeline(id);
   const frames = new Frames(id);
+  const links = documentLinks(id);
   const form = config.commands ? new CommandForm(id, () => detail) : null;
   const element = h(
     "div",
@@ -35,12 +36,12 @@ export function open({ config, live, id }) {
         { class: "column" },
         h("section", { class: "card of-heard" }, h("h2", {}, "State"), facts),
         form?.element,
-        h("section", { class: "card" }, h("h2", {}, "Timeline"), timeline.element),
+        h("section", { class: "card" }, h("h2", {}, "Timeline"), timeline.element, links.report),
       ),
       h(
         "div",
         { class: "column" },
-        h("section", { class: "card of-heard" }, h("h2", {}, "Track"), map.element),
+        h("section", { class: "card of-heard" }, h("h2", {}, "Track"), map.element, links.track),
         peripherals,
         h("section", { class: "card of-heard" }, h("h2", {}, "Frames"), frames.element),
       ),
@@ -119,6 +120,21 @@ export function open({ config, live, id }) {
       map.close();
       live.removeEventListener("event", onEvent);
     },
+  };
+}
+
+/** Links to the report of a lock, and to its track as a file. */
+function documentLinks(id) {
+  const name = encodeURIComponent(id);
+  // All positions that are kept.
+  const file = (format) => apiUrl(`devices/${name}/track`, { format, limit: 10000 }).href;
+  const track = ["GPX", "GeoJSON"].map((text) => [
+    " ",
+    h("a", { href: file(text.toLowerCase()), download: "" }, text),
+  ]);
+  return {
+    report: h("p", { class: "documents" }, h("a", { href: `#/report?device=${name}&period=week` }, "Seal report")),
+    track: h("p", { class: "documents" }, "Track as a file:", track),
   };
 }
 
