@@ -25,6 +25,30 @@ def _location(number: int, when: str) -> dict[str, Any]:
     }
 
 
+def store_lock(
+    client: CommandClient,
+    device: str,
+    place: tuple[float, float],
+    lock_state: str = "locked",
+    alarms: tuple[str, ...] = (),
+    age: float = 0,
+) -> None:
+    """Store a lock at a latitude and longitude that was seen so many seconds ago, and is offline."""
+    seen = time.time() - age
+    when = datetime.fromtimestamp(seen, UTC).isoformat().replace("+00:00", "Z")
+    location = {**_location(0, when), "latitude": place[0], "longitude": place[1]}
+    fields = {
+        "seen": when,
+        "location": json.dumps(location),
+        "lock_state": lock_state,
+        "alarms": json.dumps(alarms),
+    }
+    client.redis.call(
+        "HSET", client.key("device", device), *[part for pair in fields.items() for part in pair]
+    )
+    client.redis.call("ZADD", client.key("devices"), seen, device)
+
+
 def store_fleet(client: CommandClient, count: int) -> list[str]:
     """Store so many locks and return their ids.
 

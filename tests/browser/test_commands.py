@@ -34,13 +34,13 @@ class CommandTests(CommandCase):
             for said in (
                 "794308520002",
                 "last seen",
-                "° N",
                 "physically opens",
                 "at most once",
                 "assumed",
                 "5 min",
             ):
                 self.assertIn(said, text)
+            self.assertRegex(text, r"at -?\d+\.\d{5}, -?\d+\.\d{5}")
             self.assertNotIn("888888", text)
             self.assertEqual(self.client.events("command", "794308520002"), [])
             dialog.get_by_role("button", name="Yes, unlock 794308520002").click()

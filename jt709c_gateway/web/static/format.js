@@ -100,12 +100,10 @@ export function known(value, unit = "") {
   return value === null || value === undefined || value === "" ? "—" : `${value}${unit}`;
 }
 
-/** A position in degrees: "51.90000° N, 4.40000° E". */
+/** A position in degrees, as other maps take it: "51.90000, -4.40000". */
 export function place(latitude, longitude) {
   if (typeof latitude !== "number" || typeof longitude !== "number") return null;
-  const half = (value, positive, negative) =>
-    `${Math.abs(value).toFixed(5)}° ${value < 0 ? negative : positive}`;
-  return `${half(latitude, "N", "S")}, ${half(longitude, "E", "W")}`;
+  return `${latitude.toFixed(5)}, ${longitude.toFixed(5)}`;
 }
 
 /** A speed, or null for what is unknown. */

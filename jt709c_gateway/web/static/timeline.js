@@ -4,6 +4,7 @@ import { h, setChildren } from "./dom.js";
 import { exact, moment, span, timeElement, words } from "./format.js";
 import { STATES, eventSummary, hasEnded, provenance, answerText } from "./event_summary.js";
 import { PagedHistory } from "./paged_history.js";
+import { positionOf, withoutPosition } from "./position.js";
 
 const PAGE = 50;
 const FORM_TITLES = {
@@ -111,7 +112,13 @@ function item(event) {
     { class: `entry entry-${name}` },
     timeElement(event.received_at),
     h("span", { class: `kind kind-${event.kind}` }, event.kind),
-    h("span", { class: "event-summary" }, eventSummary(event), clockNote(event)),
+    h(
+      "span",
+      { class: "event-summary" },
+      eventSummary(withoutPosition(event)),
+      clockNote(event),
+      positionOf(event),
+    ),
   );
 }
 

@@ -3,8 +3,9 @@
 import { apiUrl, get, errorText } from "./api.js";
 import { h, throttle, setChildren } from "./dom.js";
 import { Frames } from "./frames.js";
-import { ago, known, moment, place, speed, timeElement, words } from "./format.js";
+import { ago, known, moment, speed, timeElement, words } from "./format.js";
 import { icon, iconOf } from "./icons.js";
+import { positionElement } from "./position.js";
 import { CommandForm } from "./command_form.js";
 import { Timeline } from "./timeline.js";
 import { TrackMap } from "./track_map.js";
@@ -139,7 +140,7 @@ function documentLinks(id) {
 }
 
 function details(summary, location) {
-  const where = place(summary.latitude, summary.longitude);
+  const where = positionElement(summary.latitude, summary.longitude);
   const at = location ?? {};
   const rows = [
     ["IMEI", known(summary.imei)],

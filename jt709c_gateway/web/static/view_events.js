@@ -5,6 +5,7 @@ import { explanation } from "./explain.js";
 import { moment, timeElement, words } from "./format.js";
 import { FREQUENT, KINDS, eventSummary } from "./event_summary.js";
 import { PagedHistory } from "./paged_history.js";
+import { positionOf } from "./position.js";
 
 /** Events shown by default, and at most; the same number is buffered while paused. */
 const SHOWN = 500;
@@ -264,6 +265,7 @@ function eventItem(event) {
     const { raw, ...rest } = event;
     setChildren(
       body,
+      positionOf(event),
       raw ? [h("code", { class: "raw" }, raw), explanation(raw)] : null,
       h("pre", { class: "json", tabindex: 0 }, JSON.stringify(rest, null, 2)),
     );
