@@ -16,6 +16,7 @@ _TYPES: Final = {
     "svg": "image/svg+xml",
     "png": "image/png",
     "ico": "image/x-icon",
+    "json": "application/json",
     "webmanifest": "application/manifest+json",
     "woff2": "font/woff2",
 }

@@ -1,4 +1,4 @@
-// Lines of latitude and longitude with their degrees, for networks without access to map tiles.
+// Lines of latitude and longitude with their degrees, where there are no tiles.
 
 /** Possible distances of lines in degrees. */
 const STEPS = [45, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
@@ -17,6 +17,11 @@ export function label(value, step, positive, negative) {
   const decimals = (String(step).split(".")[1] ?? "").length;
   const half = Math.abs(value) < step / 2 ? "" : value < 0 ? negative : positive;
   return `${Math.abs(value).toFixed(decimals)}°${half}`;
+}
+
+/** A longitude from -180 to 180. */
+export function wrapped(longitude) {
+  return longitude - 360 * Math.round(longitude / 360);
 }
 
 /** The multiples of `step` from `low` to `high`. */
@@ -40,11 +45,7 @@ export function graticule(L) {
     },
 
     getEvents() {
-      return { moveend: this._draw, move: this._draw, resize: this._draw, viewreset: this._draw };
-    },
-
-    redraw() {
-      if (this._map) this._draw();
+      return { moveend: this._draw, move: this._draw, resize: this._draw, recolour: this._draw };
     },
 
     _draw() {
@@ -79,17 +80,13 @@ function draw(L, map, context, size) {
   const strong = style.getPropertyValue("--grid-line-strong").trim();
   const ink = style.getPropertyValue("--ink-soft").trim();
   const paper = style.getPropertyValue("--map-paper").trim();
-  context.fillStyle = paper;
-  context.fillRect(0, 0, size.x, size.y);
   const south = Math.max(-MAX_LATITUDE, bounds.getSouth());
   const north = Math.min(MAX_LATITUDE, bounds.getNorth());
-  const west = Math.max(-180, bounds.getWest());
-  const east = Math.min(180, bounds.getEast());
+  const west = bounds.getWest();
+  const east = bounds.getEast();
   const point = (latitude, longitude) => map.latLngToContainerPoint([latitude, longitude]);
   const top = Math.max(0, point(north, west).y);
   const bottom = Math.min(size.y, point(south, west).y);
-  const left = Math.max(0, point(0, west).x);
-  const right = Math.min(size.x, point(0, east).x);
   const stroke = (value, from, to) => {
     context.strokeStyle = Math.abs(value) < step / 2 ? strong : line;
     context.beginPath();
@@ -115,11 +112,11 @@ function draw(L, map, context, size) {
   }
   for (const value of up) {
     const y = Math.round(point(value, 0).y) + 0.5;
-    stroke(value, [left, y], [right, y]);
+    stroke(value, [0, y], [size.x, y]);
   }
   context.textAlign = "center";
   context.textBaseline = "top";
-  for (const value of across) write(label(value, step, "E", "W"), point(0, value).x, Math.max(4, top + 4));
+  for (const value of across) write(label(wrapped(value), step, "E", "W"), point(0, value).x, Math.max(4, top + 4));
   context.textAlign = "right";
   context.textBaseline = "middle";
   let last = Infinity;
@@ -128,6 +125,6 @@ function draw(L, map, context, size) {
     // The distance of the lines varies with the latitude; labels must not overlap.
     if (y < 24 || y > size.y - 8 || last - y < 16) continue;
     last = y;
-    write(label(value, step, "N", "S"), Math.min(size.x, right) - 6, y);
+    write(label(value, step, "N", "S"), size.x - 6, y);
   }
 }

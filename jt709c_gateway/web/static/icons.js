@@ -7,6 +7,7 @@ const PATHS = {
   locked: "M8 2a6 6 0 1 0 0 12A6 6 0 1 0 8 2Z",
   unlocked: "M2.5 2.5h11v11h-11Z",
   alarm: "M8 1.2 15.2 14H.8Z",
+  silent: "M2.5 1.5h11L9.2 8l4.3 6.5h-11L6.8 8Z",
   unknown: "M8 1 15 8 8 15 1 8Z",
 };
 
@@ -14,6 +15,7 @@ const PATHS = {
 export const ICONS = {
   alarm: { text: "alarm", colour: "--alarm" },
   unlocked: { text: "unlocked", colour: "--unlocked" },
+  silent: { text: "silent", colour: "--silent" },
   locked: { text: "locked", colour: "--locked" },
   unknown: { text: "state unknown", colour: "--unknown" },
 };

@@ -40,11 +40,14 @@ function attribution(html) {
 }
 
 /**
- * Make a map in `element` with the tiles of `config`, or with a graticule without tiles. Leaflet's attribution control is
- * not used, since it inserts markup.
+ * Make a map in `element` with the tiles of `config`; without tiles, with outlines of countries and a graticule.
+ * Leaflet's attribution control is not used, since it inserts markup.
  */
 export async function makeMap(L, element, config, options = {}) {
-  const { graticule } = await import("./graticule.js");
+  const [{ graticule }, { outlineLayer }] = await Promise.all([
+    import("./graticule.js"),
+    import("./outlines.js"),
+  ]);
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const map = L.map(element, {
     attributionControl: false,
@@ -53,8 +56,8 @@ export async function makeMap(L, element, config, options = {}) {
     minZoom: 1,
     maxZoom: config.tiles.max_zoom ?? 19,
     maxBounds: [
-      [-TILE_EDGE, -200],
-      [TILE_EDGE, 200],
+      [-TILE_EDGE, -360],
+      [TILE_EDGE, 360],
     ],
     zoomAnimation: !still,
     fadeAnimation: !still,
@@ -63,9 +66,10 @@ export async function makeMap(L, element, config, options = {}) {
   });
   map.setView([20, 0], 2);
   L.control.scale({ imperial: false }).addTo(map);
-  const lines = graticule(L);
-  lines.addTo(map);
-  if (config.tiles.url) addTiles(L, map, config.tiles, lines);
+  const plain = L.layerGroup([graticule(L)]).addTo(map);
+  const land = outlineLayer(L);
+  if (config.tiles.url) addTiles(L, map, config.tiles, plain, land);
+  else land.addTo(plain);
   // Leaflet only observes the size of the window.
   const size = new ResizeObserver(() => map.invalidateSize({ animate: false }));
   size.observe(element);
@@ -81,7 +85,8 @@ export function removeMap(map) {
   requestAnimationFrame(() => map.remove());
 }
 
-function addTiles(L, map, tiles, lines) {
+/** Add tiles; while none can be loaded, `plain` is shown instead, with `land`. */
+function addTiles(L, map, tiles, plain, land) {
   const layer = L.tileLayer(tiles.url, { maxZoom: tiles.max_zoom ?? 19, referrerPolicy: "strict-origin" });
   const note = L.control({ position: "bottomright" });
   const text = h("div", { class: "map-note" }, attribution(tiles.attribution ?? ""));
@@ -93,13 +98,14 @@ function addTiles(L, map, tiles, lines) {
   });
   layer.on("tileload", () => {
     came += 1;
-    if (map.hasLayer(lines)) lines.remove();
+    if (map.hasLayer(plain)) plain.remove();
     setChildren(text, attribution(tiles.attribution ?? ""));
   });
   layer.on("tileerror", () => {
     if (came > 0) return;
-    if (!map.hasLayer(lines)) lines.addTo(map);
-    text.textContent = "The map tiles can't be loaded; positions are shown on a plain grid.";
+    if (!plain.hasLayer(land)) plain.addLayer(land);
+    if (!map.hasLayer(plain)) plain.addTo(map);
+    text.textContent = "The map tiles can't be loaded; positions are shown on outlines of countries.";
   });
   layer.addTo(map);
 }

@@ -1,10 +1,10 @@
 // A small map with the track and the position of a lock.
 
 import { get } from "./api.js";
+import { clusterLayer } from "./cluster_layer.js";
 import { h, setChildren } from "./dom.js";
 import { dated, known, moment, place, speed } from "./format.js";
 import { leaflet, makeMap, removeMap } from "./leaflet.js";
-import { markerLayer } from "./device_markers.js";
 
 const CLOSE_ZOOM = 15;
 /** Maximum positions, while the number that is kept is unknown. */
@@ -30,7 +30,7 @@ export class TrackMap {
     this.dark = matchMedia("(prefers-color-scheme: dark)");
     this.recolour = () => {
       this.#parts?.here.recolour();
-      this.#map?.fire("viewreset");
+      this.#map?.fire("recolour");
       this.#draw();
     };
   }
@@ -53,7 +53,7 @@ export class TrackMap {
     const map = await makeMap(L, this.place, this.config, { scrollWheelZoom: false });
     if (this.#closed) return removeMap(map);
     this.#map = map;
-    this.#parts = { L, track: L.layerGroup().addTo(map), here: markerLayer(L).addTo(map) };
+    this.#parts = { L, track: L.layerGroup().addTo(map), here: clusterLayer(L, { buttons: false }).addTo(map) };
     this.dark.addEventListener("change", this.recolour);
     for (const type of ["pointerdown", "wheel", "keydown"]) {
       this.place.addEventListener(type, () => (this.#touched = true), { passive: true });
@@ -110,17 +110,17 @@ export class TrackMap {
     const { L, track, here } = this.#parts;
     const colour = getComputedStyle(document.documentElement).getPropertyValue("--track").trim();
     track.clearLayers();
-    const line = points.map((point) => [point.latitude, point.longitude]);
+    const line = unwrapped(points);
     L.polyline(line, { color: colour, weight: 3, opacity: 0.75, interactive: false }).addTo(track);
-    for (const point of points) {
-      const dot = L.circleMarker([point.latitude, point.longitude], {
+    points.forEach((point, at) => {
+      const dot = L.circleMarker(line[at], {
         radius: 3,
         color: colour,
         weight: 1,
         fillOpacity: 0.9,
       });
       dot.bindTooltip(() => tooltip(point)).addTo(track);
-    }
+    });
     const summary = this.#summary;
     here.setRows(summary ? [{ id: summary.device, summary }] : []);
     this.#fit(L, line);
@@ -129,7 +129,10 @@ export class TrackMap {
   /** Fit the map to all positions, unless the user has moved it. */
   #fit(L, line) {
     const { latitude, longitude } = this.#summary ?? {};
-    const here = typeof latitude === "number" && typeof longitude === "number" ? [[latitude, longitude]] : [];
+    const here =
+      typeof latitude === "number" && typeof longitude === "number"
+        ? [[latitude, nearTo(longitude, line.at(-1)?.[1])]]
+        : [];
     const all = [...line, ...here];
     if (this.#touched || all.length === 0) return;
     const wanted = L.latLngBounds(all);
@@ -145,6 +148,18 @@ export class TrackMap {
     if (this.#map) removeMap(this.#map);
     this.#map = this.#parts = null;
   }
+}
+
+/** A longitude that is the short way round the world from another one; it may be beyond 180 degrees. */
+function nearTo(longitude, other = longitude) {
+  return longitude + 360 * Math.round((other - longitude) / 360);
+}
+
+/** The line of positions, which goes on across the antimeridian. */
+export function unwrapped(points) {
+  const line = [];
+  for (const { latitude, longitude } of points) line.push([latitude, nearTo(longitude, line.at(-1)?.[1])]);
+  return line;
 }
 
 function tooltip(point) {

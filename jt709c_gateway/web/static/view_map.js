@@ -3,17 +3,22 @@
 import { h, throttle, setChildren } from "./dom.js";
 import { errorText } from "./api.js";
 import { FilterBar } from "./filter_bar.js";
-import { ago, count } from "./format.js";
+import { clusterLayer, textOf } from "./cluster_layer.js";
+import { STATES, stateOf } from "./clusters.js";
+import { ago, count, now } from "./format.js";
+import { ICONS, icon } from "./icons.js";
 import { leaflet, makeMap } from "./leaflet.js";
-import { ICONS, icon, iconOf } from "./icons.js";
-import { markerLayer } from "./device_markers.js";
+import { showGroup } from "./map_choice.js";
+import { MapPopup } from "./map_popup.js";
 
 /** Maximum locks listed beside the map. */
 const LISTED = 60;
 const CLOSE_ZOOM = 14;
+/** Pixels from a group up to the text about it. */
+const HOVER_ABOVE = 56;
 
 /** Open the view. */
-export function open({ config, fleet, selection, go, memory }) {
+export function open({ config, fleet, selection, memory }) {
   const bar = new FilterBar(selection);
   const place = h("div", {
     class: "map",
@@ -29,6 +34,7 @@ export function open({ config, fleet, selection, go, memory }) {
     legend,
     Object.entries(ICONS).map(([name, { text }]) => h("li", {}, icon(name), text)),
     h("li", {}, icon("locked", true), "hollow: offline"),
+    h("li", {}, h("span", { class: "legend-ring", "aria-hidden": "true" }, "9"), "locks close together"),
   );
   const fit = h(
     "button",
@@ -47,9 +53,11 @@ export function open({ config, fleet, selection, go, memory }) {
   let L = null;
   let map = null;
   let markers = null;
+  let popup = null;
   let fitted = false;
   let closed = false;
 
+  const since = () => now() - selection.silence * 1000;
   const href = (row) => `#/device/${encodeURIComponent(row.id)}`;
   const refresh = () => {
     const { rows, counts } = selection.apply(fleet.rows);
@@ -58,7 +66,8 @@ export function open({ config, fleet, selection, go, memory }) {
     note.hidden = !text;
     note.textContent = text;
     if (!markers) return;
-    markers.setRows(rows);
+    markers.setRows(rows, since());
+    popup.refresh(fleet.rows, since());
     if (!fitted && fleet.loaded) {
       fitted = true;
       if (memory.view) map.setView(...memory.view, { animate: false });
@@ -72,7 +81,7 @@ export function open({ config, fleet, selection, go, memory }) {
   const listVisible = throttle(() => {
     const rows = markers.inView();
     heading.textContent = `${count(rows.length)} in sight`;
-    const first = rows.slice(-LISTED).reverse();
+    const first = rows.slice(0, LISTED);
     setChildren(
       list,
       first.map((row) =>
@@ -82,7 +91,7 @@ export function open({ config, fleet, selection, go, memory }) {
           h(
             "a",
             { href: href(row) },
-            icon(iconOf(row.summary), !row.summary.online),
+            icon(STATES[stateOf(row, since())], !row.summary.online),
             h("span", {}, row.id),
             h("small", {}, row.alarms || ago(row.seen)),
           ),
@@ -93,16 +102,13 @@ export function open({ config, fleet, selection, go, memory }) {
         : null,
     );
   }, 1000);
-  const showHover = (event) => {
-    const row = markers.at(event.containerPoint);
-    place.classList.toggle("pointing", row !== null);
-    hover.hidden = row === null;
-    if (row)
-      setChildren(
-        hover,
-        h("strong", {}, row.id),
-        ` ${row.summary.lock_state ?? "state unknown"}, ${ago(row.seen)}${row.alarms ? `, ${row.alarms}` : ""}`,
-      );
+  const showHover = ({ found }) => {
+    hover.hidden = found === null;
+    if (!found) return;
+    hover.textContent = textOf(found.group);
+    const half = hover.offsetWidth / 2;
+    const x = Math.max(half, Math.min(place.clientWidth - half, found.point.x));
+    hover.style.transform = `translate(${x - half}px, ${Math.max(4, found.point.y - HOVER_ABOVE)}px)`;
   };
 
   const start = async () => {
@@ -121,23 +127,18 @@ export function open({ config, fleet, selection, go, memory }) {
     }
     map = await makeMap(L, place, config);
     if (closed) return map.remove();
-    markers = markerLayer(L).addTo(map);
+    markers = clusterLayer(L).addTo(map);
+    popup = new MapPopup(L, map, { href, closed: (id) => markers.focusNear(id) });
     markers.on("drawn", listVisible);
-    map.on("mousemove", showHover);
-    map.on("mouseout", () => {
-      hover.hidden = true;
-    });
-    map.on("click", (event) => {
-      const row = markers.at(event.containerPoint);
-      if (row) go(href(row));
-    });
+    markers.on("pointed", showHover);
+    markers.on("chosen", (event) => showGroup(L, map, popup, since(), event));
     refresh();
   };
   const changed = throttle(refresh, 1000);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const recolour = () => {
     markers?.recolour();
-    map?.fire("viewreset");
+    map?.fire("recolour");
   };
   dark.addEventListener("change", recolour);
   fleet.addEventListener("change", changed);

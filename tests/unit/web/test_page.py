@@ -45,7 +45,13 @@ class PageTests(SynchronousTestCase):
             self.assertEqual(reply.status, 200, path)
             self.assertTrue(reply.body)
             self.assertEqual(reply.headers["x-content-type-options"], "nosniff")
-            kind = {"js": "text/javascript", "css": "text/css", "png": "image/png", "svg": "image/svg+xml"}
+            kind = {
+                "js": "text/javascript",
+                "css": "text/css",
+                "json": "application/json",
+                "png": "image/png",
+                "svg": "image/svg+xml",
+            }
             expected = kind.get(path.rpartition(".")[2], "text/html")
             self.assertEqual(reply.headers["content-type"].partition(";")[0], expected, path)
         if "index.html" in names:
