@@ -24,6 +24,8 @@ AT_ONCE: Final = 200
 #: Changes that are kept for open pages, and for how many seconds after the last one.
 _CHANGES: Final = 20_000
 _KEPT: Final = 3600
+#: Stands for a field that stays as it is; no label has a control character.
+_KEEP: Final = "\0"
 #: Unicode categories that a label may not have: control characters, surrogates, separators of lines.
 _CONTROL: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 #: They change the direction of the text around them, such as that of an id behind a name.
@@ -133,14 +135,37 @@ class Labels:
         labels = await self.read(devices)
         return {device: label for device, label in zip(devices, labels, strict=True) if label is not None}
 
+    async def devices_of(self, names: Sequence[str]) -> list[str]:
+        """Return the device of each name that is an IMEI in this partition; other names stay as they are."""
+        found: list[str] = []
+        for some in _chunks(names):
+            replies = await self.caller.call("HMGET", self.keys.imei, *some)
+            found += [
+                name if device is None else device.decode("utf-8", "replace")
+                for name, device in zip(some, replies, strict=True)
+            ]
+        return found
+
     async def write(self, labels: Mapping[str, Label]) -> list[str]:
         """Write labels in place of the earlier ones, and return the devices whose label has changed.
 
         An empty label is removed. Device ids are those of events, without leading zeros.
         """
+        whole = {
+            device: dict(zip(LABEL_FIELDS, label.values(), strict=True)) for device, label in labels.items()
+        }
+        return await self.change(whole)
+
+    async def change(self, changes: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """Write the given fields of labels; an empty text removes a field, others stay as they are.
+
+        The texts have passed `read_label`. Returns the devices whose label has changed.
+        """
         changed: list[str] = []
-        for some in _chunks(list(labels)):
-            texts = [text for device in some for text in (device, *labels[device].values())]
+        for some in _chunks(list(changes)):
+            texts: list[str] = []
+            for device in some:
+                texts += [device, *(changes[device].get(name, _KEEP) for name in LABEL_FIELDS)]
             told = await scripts.run(
                 self.caller, LABEL, [self.keys.labels], [self.keys.prefix, _CHANGES, _KEPT, *texts]
             )

@@ -19,7 +19,7 @@ NEEDED: Final = {
     "spared": "GET SET",
     "histories": "ZADD ZCARD ZPOPMIN",
     "let_go": "HINCRBY HGET",
-    "imei": "TYPE HGET HSET HDEL",
+    "imei": "TYPE HGET HMGET HSET HDEL",
     "recent": "GET SET APPEND DEL",
     "peripheral": "HGET HMGET HSET DEL",
     "peripherals": "TYPE ZADD ZREM ZCARD ZPOPMIN",
@@ -51,7 +51,7 @@ NEEDED: Final = {
 }
 #: The same for several partitions.
 PARTITIONED: Final = {
-    "imei": "TYPE HGET HSET HDEL HLEN HRANDFIELD",
+    "imei": "TYPE HGET HMGET HSET HDEL HLEN HRANDFIELD",
     "transfers": "TYPE LLEN LRANGE LREM RPUSH",
     "transfer_lease": "GET SET",
     "partitions": "GET SET",

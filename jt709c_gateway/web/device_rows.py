@@ -52,10 +52,10 @@ class DeviceRows:
     caller: Caller
     keys: Keys
 
-    async def heard_since(self, after: float, most: int) -> list[tuple[float, str]]:
-        """Read at most `most` devices seen after a moment, with that time, oldest first."""
+    async def changed_since(self, key: str, after: float, most: int) -> list[tuple[float, str]]:
+        """Read at most `most` devices of a set sorted by time, those after a moment, oldest first."""
         flat = await self.caller.call(
-            "ZRANGEBYSCORE", self.keys.devices, f"({after!r}", "+inf", "WITHSCORES", "LIMIT", 0, most
+            "ZRANGEBYSCORE", key, f"({after!r}", "+inf", "WITHSCORES", "LIMIT", 0, most
         )
         return [
             (float(score), device.decode("utf-8", "replace"))

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis.device_summary import DeviceSummary
+from jt709c_gateway.redis.label_search import LabelSearch
 from jt709c_gateway.util.timestamps import Timestamp, iso
 from jt709c_gateway.web.device_rows import AT_ONCE, DeviceRows, PeripheralSummary
 from jt709c_gateway.web.merge import Merge, Page
@@ -18,6 +19,7 @@ from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis, WebPartiti
 from jt709c_gateway.web.query import Ranked
 
 MAX_DEVICES: Final = 20_000
+_EVERY: Final = LabelSearch()
 
 
 class PageEnd(msgspec.Struct):
@@ -32,7 +34,8 @@ class PageEnd(msgspec.Struct):
 class DevicePage(PageEnd, kw_only=True):
     """Locks, last seen first; `next` is the cursor of the next page, None at the end.
 
-    `total` is the number of all locks, or of those seen since the given time. The states are of `as_of`.
+    `total` is the number of all locks, or of those seen since the given time, also when `group` or `text`
+    leave some out; a page can then be short, or empty, before the end. The states are of `as_of`.
     `partitions_away` has the numbers of the partitions whose locks are missing, also in `total`.
     """
 
@@ -45,10 +48,18 @@ class DeviceTable:
 
     web: PartitionedWebRedis
 
-    async def read(self, limit: int, after: Ranked | None, seen_since: float | None, now: float) -> bytes:
-        """Read at most `limit` locks, last seen first, as JSON. Times are in epoch seconds.
+    async def read(
+        self,
+        limit: int,
+        after: Ranked | None,
+        seen_since: float | None,
+        now: float,
+        wanted: LabelSearch = _EVERY,
+    ) -> bytes:
+        """Read at most `limit` locks that are `wanted`, last seen first, as JSON. Times are in epoch seconds.
 
-        The JSON is assembled page by page, since 10,000 locks are some megabytes.
+        The JSON is assembled page by page, since 10,000 locks are some megabytes. At most `MAX_DEVICES` are
+        looked at.
         """
 
         async def read(partition: WebPartition, last: Ranked | None, count: int) -> Page[Ranked]:
@@ -57,17 +68,27 @@ class DeviceTable:
         merge = Merge(self.web.partitions, read, lambda member, _: rank(member))
         pieces: list[bytes] = []
         away: set[int] = set()
-        count = 0
-        while merge.more and count < limit:
-            members = await merge.take(min(AT_ONCE, limit - count))
-            if members:
-                count += len(members)
-                after = members[-1][1]
-                if found := await self._rows(members, away):
-                    pieces.append(to_json(found)[1:-1])
+        count = looked_at = 0
+        last, is_cut = after, False
+        while merge.more and count < limit and looked_at < MAX_DEVICES:
+            members = await merge.take(AT_ONCE if wanted else min(AT_ONCE, limit - count))
+            if not members:
+                continue
+            looked_at += len(members)
+            last = members[-1][1]
+            found = await self._rows(members, away)
+            if wanted:
+                found = [one for one in found if wanted.fits_summary(one)]
+                if is_cut := len(found) > limit - count:
+                    del found[limit - count :]
+                    last = next(one for _, one in members if one[1] == found[-1].device)
+            count += len(found) if wanted else len(members)
+            if found:
+                pieces.append(to_json(found)[1:-1])
+        more = merge.more or is_cut
         total = await self._count(seen_since, away)
         lacking = sorted(away.union(merge.away)) or UNSET
-        end = PageEnd(":".join(after) if merge.more and after else None, total, iso(now), lacking)
+        end = PageEnd(":".join(last) if more and last else None, total, iso(now), lacking)
         return b'{"devices":[%b],%b' % (b",".join(pieces), msgspec.json.encode(end)[1:])
 
     async def one(self, device: str) -> tuple[DeviceSummary, dict[str, Any] | None] | None:

@@ -16,6 +16,7 @@ from jt709c_gateway.redis.pubsub import PING_EVERY
 from jt709c_gateway.web.device_table import DeviceTable, rows
 from jt709c_gateway.web.event_feeds import EventFeeds, names
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response
+from jt709c_gateway.web.label_changes import LabelChanges
 from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis
 from jt709c_gateway.web.query import DEVICE, KIND, Parameter, flag
 from jt709c_gateway.web.roles import User
@@ -38,6 +39,8 @@ _TICK: Final = 1.0
 #: Seconds between two reads of streams, with sharded publish/subscribe.
 _FOLLOW: Final = 0.25
 _BEAT_EVERY: Final = 15
+#: Ticks between two looks at labels.
+_LABELS_EVERY: Final = 2
 _WITH_DEVICES: Final = Parameter(
     "devices", flag, "1: also the locks that were seen.", {"enum": ["0", "1"], "default": "0"}, False
 )
@@ -111,7 +114,8 @@ class LiveEvents(Service):
         self._writes_left = MAX_WRITTEN
         self._paused: set[str] = set()
         most = max(1, MAX_HEARD // web.layout.count)
-        self._seen = [SeenDevices(rows(one), most) for one in web.partitions]
+        self._seen = [SeenDevices(rows(one), one.keys.devices, most) for one in web.partitions]
+        self._labels = [LabelChanges(rows(one), most) for one in web.partitions]
         self._reading = False
         #: The partitions that the clients know to be away.
         self._away: list[int] = []
@@ -143,13 +147,14 @@ class LiveEvents(Service):
         """GET /events/live: events as they happen, as server-sent events.
 
         `event`: an event as JSON, with its id. `devices` (with `devices=1`): `{"devices": […]}`, at most once
-        a second, the summaries of the locks seen since the last one. `skipped`: `{"count": n, "reason": r}`:
-        events were left out because this client reads too slowly (`slow`), because a kind had too many
-        (`rate`; at least so many), or because Redis was away (`redis`, count 0: the number is unknown). A
-        comment every 15 seconds shows that the connection is alive. `partitions`: `{"partitions_away": […]}`,
-        at the beginning if any are away, and whenever that changes. Without `device`, `location` and
-        `heartbeat` come only if `kind` names them. The connection ends after an hour, and when the user's
-        password or role changes; browsers reconnect.
+        a second, the summaries of the locks seen since the last one. `labels`: `{"labels": […]}`, the labels
+        that were written, as GET /labels has them, without `label` where it was removed. `skipped`:
+        `{"count": n, "reason": r}`: events were left out because this client reads too slowly (`slow`),
+        because a kind had too many (`rate`; at least so many), or because Redis was away (`redis`, count 0:
+        the number is unknown). A comment every 15 seconds shows that the connection is alive. `partitions`:
+        `{"partitions_away": […]}`, at the beginning if any are away, and whenever that changes. Without
+        `device`, `location` and `heartbeat` come only if `kind` names them. The connection ends after an
+        hour, and when the user's password or role changes; browsers reconnect.
         """
         name: str | None = request.param(DEVICE)
         kinds = request.params(KIND)
@@ -179,6 +184,8 @@ class LiveEvents(Service):
         if not self._ticking.running:
             for seen in self._seen:
                 seen.start(self._wall())
+            for labels in self._labels:
+                labels.start(self._wall())
             self._ticking.start(_TICK, now=False)
             if self._web.layout.sharded:
                 self._following.start(_FOLLOW)
@@ -263,10 +270,10 @@ class LiveEvents(Service):
                 client.beat()
             if now >= interest.until or not self._is_current(interest.user):
                 client.end()
-        if not self._reading and any(one.devices for one in self._clients.values()):
+        if not self._reading:
             self._reading = True
-            sending = defer.Deferred.fromCoroutine(self._send_device_updates())
-            sending.addErrback(lambda failure: self.log.failure("reading device updates failed", failure))
+            sending = defer.Deferred.fromCoroutine(self._send_updates())
+            sending.addErrback(lambda failure: self.log.failure("reading updates failed", failure))
 
     def _check_partitions(self) -> None:
         """Tell all clients when a partition goes away, or is back."""
@@ -283,18 +290,24 @@ class LiveEvents(Service):
         # What was read before lacks what is back, or doesn't show what is missing.
         self._report_gap()
 
-    async def _send_device_updates(self) -> None:
-        """Send the summaries of devices seen since the last time."""
+    async def _send_updates(self) -> None:
+        """Send the summaries of devices seen, and the labels written, since the last time."""
         try:
-            seen = await gather([one.summaries() for one in self._seen])
+            if any(one.devices for one in self._clients.values()):
+                seen = await gather([one.summaries() for one in self._seen])
+                self._send("devices", [summary for some in seen for summary in some])
+            if self._ticks % _LABELS_EVERY == 0:
+                written = await gather([one.read() for one in self._labels])
+                self._send("labels", [label for some in written for label in some])
         finally:
             self._reading = False
-        found = [summary for some in seen for summary in some]
+
+    def _send(self, what: str, found: Sequence[msgspec.Struct]) -> None:
         if not found:
             return
-        data = message("devices", msgspec.json.encode({"devices": found}))
+        data = message(what, msgspec.json.encode({what: found}))
         for client, interest in list(self._clients.items()):
-            if interest.devices:
+            if interest.devices or what != "devices":
                 client.send(data)
 
     def stopService(self) -> None:

@@ -14,6 +14,8 @@ from jt709c_gateway.commands.model import BATCH_ID, CommandState
 from jt709c_gateway.protocol.events import KINDS
 
 _DEVICE: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
+#: The longest text to search for, in characters.
+MOST_TEXT: Final = 500
 _COMMAND: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EPOCH: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 #: In a query an unescaped plus sign is a blank.
@@ -121,6 +123,13 @@ def state(text: str) -> str:
     return one_of(*CommandState)(text)
 
 
+def label_text(text: str) -> str:
+    """Parse a text to search in labels."""
+    if not 1 <= len(text) <= MOST_TEXT:
+        raise ValueError(f"a text of 1 to {MOST_TEXT} characters")
+    return text
+
+
 def flag(text: str) -> bool:
     """Parse 0 or 1."""
     return one_of("0", "1")(text) == "1"
@@ -164,6 +173,18 @@ STATE: Final = Parameter(
 )
 BATCH: Final = Parameter(
     "batch", batch, "The id of a batch.", {"type": "string", "pattern": f"^{BATCH_ID.pattern}$"}
+)
+GROUP: Final = Parameter(
+    "group",
+    label_text,
+    "The groups of locks, whole and in any case of letters; may be repeated.",
+    repeatable=True,
+)
+TEXT: Final = Parameter(
+    "text",
+    label_text,
+    "Text in name, group, plate, note, device id or IMEI, in any case of letters; all, if repeated.",
+    repeatable=True,
 )
 SINCE: Final = Parameter("since", moment, f"The earliest time: {_TIME}")
 UNTIL: Final = Parameter("until", moment, f"The latest time: {_TIME}")

@@ -14,9 +14,13 @@ _OVERLAP: Final = 2.0
 
 @define(eq=False)
 class SeenDevices:
-    """The devices of one partition, at most `most` at a time; those seen first are returned first."""
+    """The devices of one partition, at most `most` at a time; those seen first are returned first.
+
+    `key` is a sorted set of devices by time: when they were seen, or when their labels were written.
+    """
 
     rows: DeviceRows
+    key: str
     most: int
     #: The start of the next search, and the devices already returned of that time.
     since: float = 0.0
@@ -39,7 +43,7 @@ class SeenDevices:
 
     async def devices(self) -> list[str]:
         """Return the devices seen since the last time, earliest first."""
-        heard = await self.rows.heard_since(self.since, self.most)
+        heard = await self.rows.changed_since(self.key, self.since, self.most)
         if not heard:
             return []
         last = heard[-1][0]

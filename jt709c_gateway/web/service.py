@@ -23,6 +23,7 @@ from jt709c_gateway.web.api.command_requests import CommandRequests
 from jt709c_gateway.web.api.commands import CommandsApi
 from jt709c_gateway.web.api.devices import DevicesApi
 from jt709c_gateway.web.api.explain import ExplainApi
+from jt709c_gateway.web.api.labels import LabelsApi
 from jt709c_gateway.web.api.reports import ReportsApi
 from jt709c_gateway.web.api.service_info import ServiceInfoApi
 from jt709c_gateway.web.app import App
@@ -145,11 +146,13 @@ class WebService(MultiService):
             settings.static_password is not None,
             self._now,
         )
+        labels = LabelsApi(redis, fleet, SharedResponse(self._reactor))
         info = ServiceInfoApi(settings, self._now, lambda: self.routes)
         reports = ReportsApi(redis, fleet, self._now)
         apis = (
             info,
             devices_api,
+            labels,
             reports,
             self._live,
             commands_api,

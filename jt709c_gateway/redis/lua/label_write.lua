@@ -2,7 +2,8 @@
 --
 -- KEYS  1 the set of devices with a label (all other keys share its hash slot)
 -- ARGV  1 prefix   2 number of changes that are kept, the newest   3 seconds that they are kept after the last one
---       4… for each device: its id, name, group, plate, note; an empty text for none
+--       4… for each device: its id, name, group, plate, note; an empty text for none, and a NUL for a field that
+--       stays as it is
 -- Returns {1 for a label that has changed, else 0, ...}
 
 local fields = {'name', 'group', 'plate', 'note'}
@@ -16,6 +17,9 @@ for index = 4, #ARGV, 5 do
   local set, differs = false, 0
   for at, field in ipairs(fields) do
     local value = ARGV[index + at]
+    if value == '\0' then
+      value = before[at] or ''
+    end
     set = set or value ~= ''
     if value ~= (before[at] or '') then
       differs = 1

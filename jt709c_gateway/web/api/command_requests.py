@@ -37,7 +37,7 @@ from jt709c_gateway.web.roles import Right, User
 from jt709c_gateway.web.router import BASE, Result, Route
 
 REQUESTED_WITH: Final = "jt709c"
-_HEADER: Final = Parameter(
+REQUESTED_WITH_HEADER: Final = Parameter(
     "x-requested-with",
     str,
     "Shows that the request comes from no form of another site.",
@@ -134,9 +134,24 @@ class CommandRequests:
         body, right = NewCommand, Right.COMMAND
         return [
             Route(
-                "POST", "/commands", self.issue, _RESULTS, (_HEADER,), body=body, errors=(409,), right=right
+                "POST",
+                "/commands",
+                self.issue,
+                _RESULTS,
+                (REQUESTED_WITH_HEADER,),
+                body=body,
+                errors=(409,),
+                right=right,
             ),
-            Route("POST", "/commands/check", self.check, checked, (_HEADER,), body=body, right=right),
+            Route(
+                "POST",
+                "/commands/check",
+                self.check,
+                checked,
+                (REQUESTED_WITH_HEADER,),
+                body=body,
+                right=right,
+            ),
         ]
 
     async def check(self, request: ApiRequest) -> Response:

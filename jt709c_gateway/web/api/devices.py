@@ -8,6 +8,7 @@ import msgspec
 from attrs import define
 
 from jt709c_gateway.redis.device_summary import DeviceSummary
+from jt709c_gateway.redis.label_search import LabelSearch
 from jt709c_gateway.reports.track_export import TrackPosition, geojson, gpx
 from jt709c_gateway.util.timestamps import Timestamp, iso
 from jt709c_gateway.web import query as read
@@ -92,7 +93,7 @@ class DevicesApi:
                 "/devices",
                 self.devices,
                 {200: Result(DevicePage)},
-                (_DEVICES, read.RANKED, read.SEEN_SINCE),
+                (_DEVICES, read.RANKED, read.SEEN_SINCE, read.GROUP, read.TEXT),
             ),
             Route("GET", "/devices/{id}", self.device, {200: Result(DeviceAnswer)}, (device,)),
             Route("GET", "/devices/{id}/history", self.history, entries, past),
@@ -109,16 +110,18 @@ class DevicesApi:
     async def devices(self, request: ApiRequest) -> Response:
         """GET /devices: the fleet, last seen first.
 
-        The answer may be a second old. A lock that reports while its page is turned moves to the front.
+        The answer may be a second old. A lock that reports while its page is turned moves to the front. With
+        `group` those of a group, with `text` those in whose names or ids it is found.
         """
         limit: int = request.param(_DEVICES)
         after: read.Ranked | None = request.param(read.RANKED)
         since: float | None = request.param(read.SEEN_SINCE)
+        wanted = LabelSearch(request.params(read.GROUP), request.params(read.TEXT))
 
         async def make() -> Response:
-            return Response(await self.fleet.read(limit, after, since, self.wall()))
+            return Response(await self.fleet.read(limit, after, since, self.wall(), wanted))
 
-        return await self.shared.get(("devices", limit, after, since), make)
+        return await self.shared.get(("devices", limit, after, since, wanted), make)
 
     async def device(self, request: ApiRequest) -> Response:
         """GET /devices/{id}: the state of one lock."""

@@ -30,13 +30,17 @@ class MapTiles(msgspec.Struct):
 
 
 class Config(msgspec.Struct):
-    """The gateway and the user. `commands`: whether this user may give commands."""
+    """The gateway and the user.
+
+    `commands`: whether this user may give commands, `labels`: whether he may name locks.
+    """
 
     gateway: str
     version: str
     prefix: Annotated[str, Meta(description="The prefix of keys and channels in Redis.")]
     tiles: MapTiles
     commands: bool
+    labels: bool
     user: str | None
     server_time: Timestamp
 
@@ -92,6 +96,7 @@ class ServiceInfoApi:
                     None if tiles is None else tiles.url, settings.web_tiles_attribution, _MAX_ZOOM
                 ),
                 commands=refusal(request.user, Right.COMMAND, settings.web_commands) is None,
+                labels=refusal(request.user, Right.ADMIN, settings.web_commands) is None,
                 user=None if request.user is None else request.user.name,
                 server_time=iso(self.now()),
             )

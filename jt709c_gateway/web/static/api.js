@@ -35,10 +35,24 @@ export function get(path, params = {}, signal = null) {
 
 /** POST JSON; returns the parsed JSON or throws ApiError. */
 export function post(path, body) {
+  return write("POST", path, body);
+}
+
+/** PUT JSON; returns the parsed JSON or throws ApiError. */
+export function put(path, body) {
+  return write("PUT", path, body);
+}
+
+/** DELETE a path; returns the parsed JSON or throws ApiError. */
+export function remove(path) {
+  return write("DELETE", path, null);
+}
+
+function write(method, path, body) {
   return request(apiUrl(path), {
-    method: "POST",
+    method,
     headers: { "content-type": "application/json", "x-requested-with": "jt709c" },
-    body: JSON.stringify(body),
+    body: body === null ? null : JSON.stringify(body),
   });
 }
 

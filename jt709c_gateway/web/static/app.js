@@ -4,6 +4,7 @@ import { ApiError, get, errorText } from "./api.js";
 import { h, isTyping, setChildren } from "./dom.js";
 import { Fleet } from "./fleet.js";
 import { setServerTime } from "./format.js";
+import { Labels } from "./label.js";
 import { Live } from "./live.js";
 import { Partitions } from "./partitions.js";
 import { Selection } from "./selection.js";
@@ -182,6 +183,7 @@ async function start() {
     config,
     live,
     fleet: new Fleet(live),
+    labels: new Labels(live),
     selection: new Selection(),
     go: (hash) => (location.hash = hash),
   };

@@ -3,6 +3,7 @@
 import { ApiError, post, errorText } from "./api.js";
 import { PENDING_TEXTS } from "./command_progress.js";
 import { h, setChildren } from "./dom.js";
+import { fullName } from "./label.js";
 import { ago, dated, moment, now, place, span, stamp, words } from "./format.js";
 import { STATES, provenance } from "./event_summary.js";
 import { stateChip } from "./timeline.js";
@@ -34,6 +35,7 @@ export class Confirmation {
   /** Open the dialog: `spec` of the catalogue, `body` of the request, `given` are the parameters as text. */
   ask(spec, body, given, summary, lock) {
     const { device, command: name } = body;
+    const named = device === summary?.device ? fullName(device, summary.label) : device;
     const earlier = pendingCommands().filter((command) => command.device === device);
     const again = earlier.some((command) => command.command === name) ? " a second time" : "";
     const no = h("button", { type: "button", class: "button", on: { click: () => this.close() } });
@@ -50,7 +52,7 @@ export class Confirmation {
       no,
       yes,
       outcome,
-      label: `Yes, ${words(name)} ${device}${again}`,
+      label: `Yes, ${words(name)} ${named}${again}`,
       earlier: earlier.map((one) => ({ command: one, element: h("p", { class: "problem" }, warning(one)) })),
       sending: false,
       lost: false,
@@ -59,7 +61,7 @@ export class Confirmation {
     yes.addEventListener("click", () => this.#send(current));
     setChildren(
       this.element,
-      h("h2", { id: "confirm-title" }, `${capital(words(name))} ${device}?`),
+      h("h2", { id: "confirm-title" }, `${capital(words(name))} ${named}?`),
       h(
         "div",
         { class: "earlier", role: "alert" },
@@ -200,8 +202,8 @@ function lockDescription(summary, device) {
   if (!summary) return `Lock ${device}, of which nothing is known at present.`;
   const where = place(summary.latitude, summary.longitude);
   const seen = moment(summary.seen);
-  const named =
-    device === summary.device ? `Lock ${device}` : `Sub-lock ${device} behind lock ${summary.device}`;
+  const lock = fullName(summary.device, summary.label);
+  const named = device === summary.device ? `Lock ${lock}` : `Sub-lock ${device} behind lock ${lock}`;
   const parts = [
     `${named}${summary.imei ? ` (IMEI ${summary.imei})` : ""}, ${summary.lock_state ?? "state unknown"}`,
     seen ? `last seen ${ago(seen)}, ${dated(seen)}` : "never seen",

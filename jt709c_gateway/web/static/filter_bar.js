@@ -13,8 +13,8 @@ export class FilterBar {
       type: "search",
       id: "search",
       class: "search",
-      placeholder: "id, IMEI, gateway, alarm…",
-      "aria-label": "Search locks by id, IMEI, gateway or alarm",
+      placeholder: "name, plate, id, IMEI, alarm…",
+      "aria-label": "Search locks by name, group, plate, note, id, IMEI, gateway or alarm",
       "aria-keyshortcuts": "/",
       autocomplete: "off",
       spellcheck: "false",
@@ -43,6 +43,8 @@ export class FilterBar {
       { id: "silence", on: { change: () => selection.set({ silence: Number(this.silence.value) }) } },
       SILENCES.map((seconds) => h("option", { value: seconds }, span(seconds))),
     );
+    this.group = h("select", { id: "group", on: { change: () => selection.set({ group: this.group.value }) } });
+    this.groupField = h("label", { class: "field-inline", hidden: true }, "group ", this.group);
     this.shown = h("p", { class: "shown", role: "status" });
     this.element = h(
       "section",
@@ -57,6 +59,7 @@ export class FilterBar {
         "div",
         { class: "tools" },
         this.search,
+        this.groupField,
         h("label", { class: "field-inline" }, "silent after ", this.silence),
         this.shown,
       ),
@@ -64,7 +67,7 @@ export class FilterBar {
   }
 
   #clear() {
-    this.selection.set({ facets: new Set(), text: "" });
+    this.selection.set({ facets: new Set(), text: "", group: "" });
   }
 
   #key(event) {
@@ -79,17 +82,37 @@ export class FilterBar {
     }
   }
 
-  /** Show counts and the state of the selection. */
-  update({ counts, total, shown }) {
+  /** Show counts and the state of the selection; `groups` are the numbers of locks by group. */
+  update({ counts, total, shown, groups }) {
     const { selection } = this;
     if (this.search.value.trim() !== selection.text.trim()) this.search.value = selection.text;
     this.silence.value = String(selection.silence);
+    this.#offer(groups, total);
     fact(this.all, total, "Locks", selection.isWhole);
     FACETS.forEach((facet, index) => {
       fact(this.buttons[index], counts[facet.name], facet.text, selection.facets.has(facet.name));
     });
     const text = selection.isWhole ? "" : `${count(shown)} of ${count(total)} shown`;
     if (this.shown.textContent !== text) this.shown.textContent = text;
+  }
+
+  /** Offer the groups that there are, and the chosen one. */
+  #offer(groups, total) {
+    const { group } = this.selection;
+    this.groupField.hidden = groups.size === 0 && !group;
+    const names = [...groups.keys()].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+    if (group && !groups.has(group)) names.unshift(group);
+    const key = JSON.stringify([total, names, names.map((name) => groups.get(name))]);
+    if (this.group.dataset.key !== key) {
+      this.group.dataset.key = key;
+      const option = (value, text, number) => h("option", { value }, `${text} (${count(number)})`);
+      setChildren(
+        this.group,
+        option("", "all", total),
+        names.map((name) => option(name, name, groups.get(name) ?? 0)),
+      );
+    }
+    this.group.value = group;
   }
 }
 

@@ -12,8 +12,9 @@ const REFRESH_MS = 300000;
 const SHARED_MS = 1000;
 /** Locks per request. The parsed list of a page is dropped before the next one is loaded. */
 const PAGE = 2000;
-/** The fields of a summary that a search looks at, besides the alarms. */
+/** The fields of a summary that a search looks at, besides the label and the alarms. */
 const SEARCHED = ["device", "imei", "gateway", "peer", "dialect", "firmware"];
+const LABEL = ["name", "group", "plate", "note"];
 
 /** The row of a lock. What can be had from the summary is not kept, since a fleet may have 10,000 rows. */
 class Row {
@@ -28,6 +29,12 @@ class Row {
     this.id = summary.device;
     this.summary = summary;
     this.seen = moment(summary.seen) ?? 0;
+    this.order = summary.label?.name ? byNumbers(summary.label.name) : null;
+  }
+
+  /** The name of the lock, or its id. */
+  get name() {
+    return this.summary.label?.name ?? this.id;
   }
 
   /** The names of the alarms in words, or "". */
@@ -38,8 +45,15 @@ class Row {
   /** Whether a word in lower case is in one of the texts. */
   has(word) {
     for (const name of SEARCHED) if (this.summary[name]?.toLowerCase().includes(word)) return true;
+    const { label } = this.summary;
+    if (label) for (const name of LABEL) if (label[name]?.toLowerCase().includes(word)) return true;
     return this.summary.alarms.some((name) => name.toLowerCase().includes(word));
   }
+}
+
+/** A name as text that sorts its numbers by size: "truck 9" before "truck 12". */
+function byNumbers(name) {
+  return name.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(10, "0"));
 }
 
 /** Fires `change` after each change, without throttling. */
@@ -58,8 +72,16 @@ export class Fleet extends EventTarget {
   constructor(live) {
     super();
     live.addEventListener("devices", (event) => this.#updateSeen(event.detail.devices));
+    live.addEventListener("labels", (event) => this.#updateLabels(event.detail.labels));
     live.addEventListener("event", (event) => this.#handleSession(event.detail));
     live.addEventListener("skipped", () => this.#scheduleReload(this.#fetched + REFETCH_MS - now()));
+  }
+
+  /** The groups of the locks that are loaded. */
+  get groups() {
+    const found = new Set();
+    for (const { summary } of this.rows.values()) if (summary.label?.group) found.add(summary.label.group);
+    return [...found].sort();
   }
 
   /** Load the list; a request during a load starts another one after it. */
@@ -154,6 +176,14 @@ export class Fleet extends EventTarget {
   #updateSeen(summaries) {
     const when = now();
     for (const summary of summaries) this.#update(summary, when);
+    this.#notify();
+  }
+
+  #updateLabels(list) {
+    for (const { device, label } of list) {
+      const summary = this.rows.get(device)?.summary;
+      if (summary) this.#update({ ...summary, label }, now());
+    }
     this.#notify();
   }
 

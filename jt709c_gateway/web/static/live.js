@@ -14,8 +14,8 @@ const MAX_WAIT_MS = 30000;
 const HIDDEN_MS = 60000;
 
 /**
- * Fires `open` (each time the stream has started), `state`, and `event`, `devices`, `partitions` or `skipped` with the
- * decoded data as `detail`.
+ * Fires `open` (each time the stream has started), `state`, and `event`, `devices`, `labels`, `partitions` or `skipped`
+ * with the decoded data as `detail`.
  */
 export class Live extends EventTarget {
   state = "connecting";

@@ -29,6 +29,7 @@ function isLow({ summary }) {
 
 /** The sort key of each column but the device; null comes last in both directions. */
 const SORT_KEYS = {
+  group: (row) => row.summary.label?.group?.toLowerCase() ?? null,
   imei: (row) => row.summary.imei,
   lock: (row) => LOCK_COMMAND[row.summary.lock_state] ?? null,
   battery: (row) => row.summary.battery_percent,
@@ -49,6 +50,16 @@ function matches(row, facets, words, since) {
   return true;
 }
 
+/** The order of names, with those without a name behind them. */
+function byName(one, other) {
+  if (one.order !== other.order) {
+    if (one.order === null) return 1;
+    if (other.order === null) return -1;
+    return one.order < other.order ? -1 : 1;
+  }
+  return byNumber(one.id, other.id);
+}
+
 /** The order of ids, which are numbers without leading zeros. */
 function byNumber(one, other) {
   return one.length - other.length || (one < other ? -1 : one > other ? 1 : 0);
@@ -57,6 +68,8 @@ function byNumber(one, other) {
 /** The selection. Fires `change`. */
 export class Selection extends EventTarget {
   text = "";
+  /** The group of locks to show; "" for all. */
+  group = "";
   facets = new Set();
   silence = 3600;
   sort = "device";
@@ -87,26 +100,30 @@ export class Selection extends EventTarget {
 
   /** Whether no filter is set. */
   get isWhole() {
-    return this.text.trim() === "" && this.facets.size === 0;
+    return this.text.trim() === "" && this.group === "" && this.facets.size === 0;
   }
 
-  /** The matching rows, sorted, and the number of rows per facet. */
+  /** The matching rows, sorted, and the number of rows per facet and group. The facets count within the group. */
   apply(rows) {
     const since = now() - this.silence * 1000;
     const wanted = this.text.toLowerCase().split(/\s+/).filter(Boolean);
     const chosen = FACETS.filter((facet) => this.facets.has(facet.name));
     const counts = Object.fromEntries(FACETS.map((facet) => [facet.name, 0]));
+    const groups = new Map();
     const found = [];
     for (const row of rows.values()) {
+      const group = row.summary.label?.group;
+      if (group) groups.set(group, (groups.get(group) ?? 0) + 1);
+      if (this.group && group !== this.group) continue;
       for (const facet of FACETS) if (facet.has(row, since)) counts[facet.name] += 1;
       if (matches(row, chosen, wanted, since)) found.push(row);
     }
-    return { rows: this.#sort(found), counts };
+    return { rows: this.#sort(found), counts, groups };
   }
 
   #sort(rows) {
     const way = this.descending ? -1 : 1;
-    if (this.sort === "device") return rows.sort((a, b) => way * byNumber(a.id, b.id));
+    if (this.sort === "device") return rows.sort((a, b) => way * byName(a, b));
     const keyOf = SORT_KEYS[this.sort];
     const keyed = rows.map((row) => ({ row, key: keyOf(row) }));
     keyed.sort((a, b) => {
@@ -116,7 +133,7 @@ export class Selection extends EventTarget {
         if (a.key < b.key) return -way;
         if (a.key > b.key) return way;
       }
-      return byNumber(a.row.id, b.row.id);
+      return byName(a.row, b.row);
     });
     return keyed.map((one) => one.row);
   }
@@ -125,6 +142,7 @@ export class Selection extends EventTarget {
   toQuery() {
     const query = new URLSearchParams();
     if (this.text.trim()) query.set("q", this.text.trim());
+    if (this.group) query.set("group", this.group);
     if (this.facets.size) query.set("show", [...this.facets].join(" "));
     if (this.silence !== 3600) query.set("silent", this.silence);
     if (this.sort !== "device" || this.descending)
@@ -139,6 +157,7 @@ export class Selection extends EventTarget {
     const silence = Number(query.get("silent") ?? 3600);
     this.set({
       text: query.get("q") ?? "",
+      group: query.get("group") ?? "",
       facets: new Set(FACETS.filter((facet) => names.has(facet.name)).map((facet) => facet.name)),
       silence: SILENCES.includes(silence) ? silence : 3600,
       sort: isColumn(sort) ? sort : "device",

@@ -4,6 +4,7 @@ import { get, errorText } from "./api.js";
 import { h, throttle, setChildren } from "./dom.js";
 import { known, moment, timeElement, words } from "./format.js";
 import { STATES, answerText } from "./event_summary.js";
+import { deviceLink } from "./label.js";
 import { PagedHistory } from "./paged_history.js";
 import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
 
@@ -12,7 +13,7 @@ const MAX_SHOWN = 1000;
 const TIMES = { 0: "not", 1: "once", 2: "twice" };
 
 /** Open the view; `id` is a command to expand. `query` has the selection, `storeQuery` stores it in the URL. */
-export function open({ live, id, query, storeQuery }) {
+export function open({ live, labels, id, query, storeQuery }) {
   let chosen = fromQuery(query);
   const commands = new Map();
   const details = new Map();
@@ -21,8 +22,8 @@ export function open({ live, id, query, storeQuery }) {
   const device = h("input", {
     type: "search",
     class: "search",
-    placeholder: "device id or IMEI",
-    "aria-label": "Only commands of this device",
+    placeholder: "name, device id or IMEI",
+    "aria-label": "Only commands of this lock: its name, plate, device id or IMEI",
     value: chosen.device,
     autocomplete: "off",
     spellcheck: "false",
@@ -82,7 +83,8 @@ export function open({ live, id, query, storeQuery }) {
   );
 
   const choose = () => {
-    chosen = { device: device.value.trim(), state: state.value };
+    chosen = { device: labels.resolve(device.value.trim()), state: state.value };
+    device.value = chosen.device;
     storeQuery(toQuery(chosen));
     commands.clear();
     pages.reset();
@@ -124,7 +126,7 @@ export function open({ live, id, query, storeQuery }) {
     );
     setChildren(
       body,
-      list.flatMap((command) => rows(command, opened.has(command.id), details.get(command.id), toggle)),
+      list.flatMap((command) => rows(command, opened.has(command.id), details.get(command.id), labels, toggle)),
     );
     table.hidden = list.length === 0;
     empty.hidden = list.length > 0 && !pages.problem;
@@ -147,13 +149,15 @@ export function open({ live, id, query, storeQuery }) {
     later();
   };
   const skipped = throttle(() => load(), 5000);
+  const renamed = throttle(() => labels.rename(body), 250);
   live.addEventListener("event", onEvent);
   live.addEventListener("skipped", skipped);
+  labels.addEventListener("change", renamed);
   return {
     element,
     title: "Commands",
     subscription: { kind: ["command"] },
-    connected: () => load(),
+    connected: (restarted) => Promise.all([load(), labels.load(restarted)]),
     restart: () => {
       commands.clear();
       pages.reset();
@@ -169,6 +173,8 @@ export function open({ live, id, query, storeQuery }) {
       pages.stop();
       later.stop();
       skipped.stop();
+      renamed.stop();
+      labels.removeEventListener("change", renamed);
       live.removeEventListener("skipped", skipped);
       live.removeEventListener("event", onEvent);
     },
@@ -185,7 +191,7 @@ function toQuery(chosen) {
   return new URLSearchParams(Object.entries(chosen).filter(([, value]) => value));
 }
 
-function rows(command, isOpen, record, toggle) {
+function rows(command, isOpen, record, labels, toggle) {
   const button = h(
     "button",
     {
@@ -205,7 +211,7 @@ function rows(command, isOpen, record, toggle) {
     h(
       "td",
       {},
-      command.device ? h("a", { href: `#/device/${encodeURIComponent(command.device)}` }, command.device) : "—",
+      command.device ? deviceLink(command.device, labels.of(command.device)) : "—",
       command.peripheral ? h("small", {}, ` sub-lock ${command.peripheral}`) : null,
     ),
     h(

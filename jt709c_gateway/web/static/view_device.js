@@ -6,12 +6,14 @@ import { Frames } from "./frames.js";
 import { ago, known, moment, speed, timeElement, words } from "./format.js";
 import { icon, iconOf } from "./icons.js";
 import { positionElement } from "./position.js";
+import { nameParts } from "./label.js";
+import { LabelForm } from "./label_form.js";
 import { CommandForm } from "./command_form.js";
 import { Timeline } from "./timeline.js";
 import { TrackMap } from "./track_map.js";
 
 /** Open the view of the device with this id or IMEI. */
-export function open({ config, live, id }) {
+export function open({ config, live, fleet, id }) {
   let device = null;
   let detail = null;
   const heading = h("h1", { tabindex: -1 }, id);
@@ -24,10 +26,18 @@ export function open({ config, live, id }) {
   const frames = new Frames(id);
   const links = documentLinks(id);
   const form = config.commands ? new CommandForm(id, () => detail) : null;
+  const naming = config.labels
+    ? new LabelForm(
+        () => device ?? id,
+        () => ({ label: detail?.device.label, groups: fleet.groups }),
+        (label) => rename(label),
+      )
+    : null;
   const element = h(
     "div",
     { class: "view view-device" },
-    h("header", { class: "lock-head" }, h("a", { href: "#/", class: "back" }, "← Fleet"), heading, state),
+    h("header", { class: "lock-head" }, h("a", { href: "#/", class: "back" }, "← Fleet"), heading, state, naming?.button),
+    naming?.form,
     problem,
     h(
       "div",
@@ -52,7 +62,7 @@ export function open({ config, live, id }) {
   const draw = () => {
     if (!detail) return;
     const { device: summary, location } = detail;
-    heading.textContent = summary.device;
+    setChildren(heading, nameParts(summary.device, summary.label));
     setChildren(
       state,
       icon(iconOf(summary), !summary.online),
@@ -67,6 +77,11 @@ export function open({ config, live, id }) {
     map.position(summary);
     drawPeripherals(peripherals, detail.peripherals);
     form?.offer(summary.device, detail.peripherals);
+  };
+  const rename = (label) => {
+    if (!detail) return load();
+    detail.device.label = label;
+    draw();
   };
   const load = async () => {
     try {
@@ -101,7 +116,11 @@ export function open({ config, live, id }) {
     if (found.kind === "location" && found.data) map.add(found);
     reload();
   };
+  const onLabels = (event) => {
+    for (const one of event.detail.labels) if (one.device === device) rename(one.label);
+  };
   live.addEventListener("event", onEvent);
+  live.addEventListener("labels", onLabels);
   live.addEventListener("skipped", catchUp);
   const tick = setInterval(draw, 5000);
   return {
@@ -120,6 +139,7 @@ export function open({ config, live, id }) {
       frames.close();
       map.close();
       live.removeEventListener("event", onEvent);
+      live.removeEventListener("labels", onLabels);
     },
   };
 }
@@ -142,7 +162,13 @@ function documentLinks(id) {
 function details(summary, location) {
   const where = positionElement(summary.latitude, summary.longitude);
   const at = location ?? {};
+  const { group, plate, note } = summary.label ?? {};
   const rows = [
+    ...[
+      ["Group", group],
+      ["Plate", plate],
+      ["Note", note],
+    ].filter(([, value]) => value),
     ["IMEI", known(summary.imei)],
     ["Dialect, firmware", [summary.dialect, summary.firmware].filter(Boolean).join(", ") || "—"],
     [

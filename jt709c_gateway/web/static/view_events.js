@@ -4,6 +4,7 @@ import { h, throttle, setChildren } from "./dom.js";
 import { explanation } from "./explain.js";
 import { moment, timeElement, words } from "./format.js";
 import { FREQUENT, KINDS, eventSummary } from "./event_summary.js";
+import { deviceLink } from "./label.js";
 import { PagedHistory } from "./paged_history.js";
 import { positionOf } from "./position.js";
 
@@ -13,7 +14,7 @@ const MAX_SHOWN = 2000;
 const PAGE = 100;
 
 /** Open the view. `query` has the selection, `storeQuery` stores it in the URL. */
-export function open({ live, query, storeQuery }) {
+export function open({ live, labels, query, storeQuery }) {
   let chosen = fromQuery(query);
   let shown = [];
   let waiting = [];
@@ -24,8 +25,8 @@ export function open({ live, query, storeQuery }) {
   const device = h("input", {
     type: "search",
     class: "search",
-    placeholder: "device id or IMEI",
-    "aria-label": "Only events of this device",
+    placeholder: "name, device id or IMEI",
+    "aria-label": "Only events of this lock: its name, plate, device id or IMEI",
     value: chosen.device,
     autocomplete: "off",
     spellcheck: "false",
@@ -100,7 +101,8 @@ export function open({ live, query, storeQuery }) {
     choose();
   };
   const choose = () => {
-    chosen.device = device.value.trim();
+    chosen.device = labels.resolve(device.value.trim());
+    device.value = chosen.device;
     storeQuery(toQuery(chosen));
     for (const button of kinds)
       button.setAttribute("aria-pressed", String(chosen.kinds.has(button.dataset.kind)));
@@ -152,7 +154,7 @@ export function open({ live, query, storeQuery }) {
     if (some === shown) pages.rewind(shown.findLast((one) => one.entry)?.entry);
   };
   const draw = () => {
-    const wantedElements = shown.map((one) => (one.element ??= eventItem(one.event)));
+    const wantedElements = shown.map((one) => (one.element ??= eventItem(one.event, labels)));
     const kept = new Set(wantedElements);
     for (const old of [...list.children]) if (!kept.has(old)) old.remove();
     wantedElements.forEach((item, index) => {
@@ -201,13 +203,15 @@ export function open({ live, query, storeQuery }) {
     if (event.detail.count) later();
     else load();
   };
+  const renamed = throttle(() => labels.rename(list), 250);
   live.addEventListener("event", onEvent);
   live.addEventListener("skipped", onSkipped);
+  labels.addEventListener("change", renamed);
   return {
     element,
     title: "Events",
     subscription: params(),
-    connected: load,
+    connected: (restarted) => Promise.all([load(), labels.load(restarted)]),
     restart: () => {
       clear();
       load();
@@ -220,6 +224,8 @@ export function open({ live, query, storeQuery }) {
     close: () => {
       pages.stop();
       later.stop();
+      renamed.stop();
+      labels.removeEventListener("change", renamed);
       live.removeEventListener("event", onEvent);
       live.removeEventListener("skipped", onSkipped);
     },
@@ -240,7 +246,7 @@ function toQuery({ device, kinds }) {
   return query;
 }
 
-function eventItem(event) {
+function eventItem(event, labels) {
   const body = h("div", { hidden: true });
   const toggle = h(
     "button",
@@ -252,7 +258,7 @@ function eventItem(event) {
     "div",
     { class: "event-head", on: { click: (click) => click.target.closest("a") || open() } },
     timeElement(event.received_at),
-    h("a", { class: "event-device", href: `#/device/${encodeURIComponent(event.device)}` }, event.device),
+    deviceLink(event.device, labels.of(event.device) ?? event.label, { class: "event-device" }),
     h("span", { class: `kind kind-${event.kind}` }, words(event.kind)),
     toggle,
   );

@@ -4,6 +4,7 @@ import { h, throttle } from "./dom.js";
 import { errorText } from "./api.js";
 import { FilterBar } from "./filter_bar.js";
 import { ago, exact, known, now } from "./format.js";
+import { deviceLink } from "./label.js";
 import { VirtualTable } from "./virtual_table.js";
 import { icon, iconOf } from "./icons.js";
 
@@ -20,8 +21,8 @@ const COLUMNS = [
   {
     name: "device",
     title: "Device",
-    text: (row) => row.id,
-    render: (row) => h("a", { href: `#/device/${encodeURIComponent(row.id)}`, tabindex: -1 }, row.id),
+    text: (row) => `${row.id} ${JSON.stringify(row.summary.label)}`,
+    render: (row) => deviceLink(row.id, row.summary.label, { tabindex: -1 }),
   },
   {
     name: "imei",
@@ -144,7 +145,8 @@ export function open({ fleet, selection, go, memory }) {
       "aria-label",
       selection.descending ? "descending; reverse the order" : "ascending; reverse the order",
     );
-    bar.update({ counts: fresh.counts, total: fleet.rows.size, shown: fresh.rows.length });
+    const { counts, groups } = fresh;
+    bar.update({ counts, groups, total: fleet.rows.size, shown: fresh.rows.length });
     showEmptyText();
   };
   const showEmptyText = () => {

@@ -7,6 +7,7 @@ import { clusterLayer, textOf } from "./cluster_layer.js";
 import { STATES, stateOf } from "./clusters.js";
 import { ago, count, now } from "./format.js";
 import { ICONS, icon } from "./icons.js";
+import { nameParts } from "./label.js";
 import { leaflet, makeMap } from "./leaflet.js";
 import { showGroup } from "./map_choice.js";
 import { MapPopup } from "./map_popup.js";
@@ -60,8 +61,8 @@ export function open({ config, fleet, selection, memory }) {
   const since = () => now() - selection.silence * 1000;
   const href = (row) => `#/device/${encodeURIComponent(row.id)}`;
   const refresh = () => {
-    const { rows, counts } = selection.apply(fleet.rows);
-    bar.update({ counts, total: fleet.rows.size, shown: rows.length });
+    const { rows, counts, groups } = selection.apply(fleet.rows);
+    bar.update({ counts, groups, total: fleet.rows.size, shown: rows.length });
     const text = fleet.error && !fleet.loaded ? errorText(fleet.error) : "";
     note.hidden = !text;
     note.textContent = text;
@@ -92,7 +93,7 @@ export function open({ config, fleet, selection, memory }) {
             "a",
             { href: href(row) },
             icon(STATES[stateOf(row, since())], !row.summary.online),
-            h("span", {}, row.id),
+            h("span", { class: "named" }, nameParts(row.id, row.summary.label)),
             h("small", {}, row.alarms || ago(row.seen)),
           ),
         ),

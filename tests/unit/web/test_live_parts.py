@@ -158,7 +158,9 @@ class FakeRedis:
         return self
 
     def call(self, command: str, *names: str) -> Any:
-        """SUBSCRIBE and its like."""
+        """SUBSCRIBE and its like; no label has changed."""
+        if command == "ZRANGEBYSCORE":
+            return succeed([])
         if command.endswith("UNSUBSCRIBE"):
             self.names -= set(names)
         elif command.endswith("SUBSCRIBE"):
@@ -182,7 +184,7 @@ class FakeRows:
     def __init__(self) -> None:
         self.heard: dict[str, float] = {}
 
-    async def heard_since(self, after: float, most: int) -> list[tuple[float, str]]:
+    async def changed_since(self, key: str, after: float, most: int) -> list[tuple[float, str]]:
         """As `DeviceRows` has it."""
         return sorted((at, name) for name, at in self.heard.items() if at > after)[:most]
 
@@ -308,7 +310,7 @@ class SeenDevicesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.rows: Any = FakeRows()
-        self.seen = SeenDevices(self.rows, live_events.MAX_HEARD)
+        self.seen = SeenDevices(self.rows, "jt709c:devices", live_events.MAX_HEARD)
 
     def news(self) -> list[str]:
         return self.successResultOf(Deferred.fromCoroutine(self.seen.devices()))

@@ -47,6 +47,11 @@ SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("GET", "/devices/{id}/history"): ("/devices/{device}/history", None, True),
     ("GET", "/devices/{id}/track"): ("/devices/{device}/track", None, True),
     ("GET", "/report"): ("/report?device={device}", None, True),
+    ("GET", "/devices/{id}/label"): ("/devices/{device}/label", None, True),
+    ("PUT", "/devices/{id}/label"): ("/devices/{device}/label", {"name": "Truck 12"}, True),
+    ("DELETE", "/devices/{id}/label"): ("/devices/{device}/label", None, True),
+    ("GET", "/labels"): ("/labels", None, True),
+    ("POST", "/labels"): ("/labels", {"labels": [{"device": "{device}", "name": "Truck 12"}]}, True),
     ("GET", "/events"): ("/events", None, True),
     ("GET", "/events/live"): ("/events/live?device={device}", None, True),
     ("GET", "/commands"): ("/commands", None, True),
@@ -58,6 +63,8 @@ SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("POST", "/explain"): ("/explain", {"frame": "7e"}, False),
 }
 EVENT = {"$ref": "#/components/schemas/Event"}
+#: Operations whose answer may be a second old.
+CACHED = {("GET", "/devices"), ("GET", "/labels")}
 #: Operations whose good answer has no end.
 ENDLESS = {("GET", "/events/live")}
 
@@ -140,7 +147,8 @@ class AnswerTests(SynchronousTestCase):
             path, text = path.replace(name, value), text.replace(name, value)
         path, _, query = path.partition("?")
         pairs = [tuple(one.split("=")) for one in query.split("&") if one]
-        headers = {"content-type": "application/json", "x-requested-with": "jt709c"} if body else {}
+        headers = {"content-type": "application/json", "x-requested-with": "jt709c"}
+        headers = {} if operation[0] == "GET" else headers
         data = None if body is None else changed.get("body", text.encode())
         return self.api.call(
             operation[0],
@@ -164,7 +172,7 @@ class AnswerTests(SynchronousTestCase):
             if "404" in described(*operation)[1]["responses"]:
                 unknown = self.ask(operation, {"{device}": "5", "{command}": "nobodys"})
                 self.assertEqual(unknown.status, 404, operation)
-            if operation[0] == "POST":
+            if operation[0] in ("POST", "PUT"):
                 self.assertEqual(self.ask(operation, body=b"x" * 70_000).status, 413)
                 self.assertEqual(self.ask(operation, headers={"content-type": "text/plain"}).status, 415)
         self.again()
@@ -207,7 +215,7 @@ class AnswerTests(SynchronousTestCase):
     def not_cached(self, operation: tuple[str, str]) -> Reply | None:
         """An answer that isn't one of a moment ago."""
         reply = self.ask(operation)
-        return None if reply.status == 200 and operation == ("GET", "/devices") else reply
+        return None if reply.status == 200 and operation in CACHED else reply
 
     def without_redis(self) -> None:
         """Redis is away."""
