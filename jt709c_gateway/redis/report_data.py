@@ -47,16 +47,18 @@ async def read_lock(
         before = await caller.call("XREVRANGE", keys.history(device), f"({_at(begin)}", "-", "COUNT", _PAGE)
     read = [_decoded(entry) for entry in (*entries, *before)][::-1]
     events = [one for one in read if one is not None]
-    seen = await caller.call("HGET", keys.device(device), "seen")
+    found = await caller.call("HMGET", keys.device(device), "seen", "lock_state")
+    seen, state = (None if one is None else one.decode("utf-8", "replace") for one in found)
     return LockData(
         device,
         events,
         await _read_track(caller, keys, device),
         label or {},
-        None if seen is None else epoch(seen.decode("utf-8", "replace")),
-        bool(before),
-        None if all_read else int(entries[-1][0].partition(b"-")[0]) / 1000,
-        len(read) - len(events),
+        epoch(seen),
+        state,
+        reaches_back=bool(before),
+        read_from=None if all_read else int(entries[-1][0].partition(b"-")[0]) / 1000,
+        unreadable=len(read) - len(events),
     )
 
 

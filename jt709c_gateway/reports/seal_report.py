@@ -1,6 +1,6 @@
 """Makes the seal report of one lock: its audit trail in, the openings and closings of a period out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from attrs import frozen
@@ -12,7 +12,8 @@ from jt709c_gateway.reports.trail import Happening, LockData, Period, happenings
 from jt709c_gateway.util.timestamps import from_iso, iso
 
 State = Literal["open", "closed"]
-_STATES: Final[dict[str, State]] = {"opened": "open", "closed": "closed"}
+_STATES: Final[Mapping[str, State]] = {"opened": "open", "closed": "closed"}
+_PRESENT: Final[Mapping[str, State]] = {"unlocked": "open", "locked": "closed"}
 
 
 @frozen
@@ -46,7 +47,11 @@ def lock_report(lock: LockData, period: Period, now: float, gap_s: float) -> Loc
             1 for one in timed if one.at < period.begin and period.has(one.came) and one.came - one.at >= 60
         ),
         entries=entries,
-        not_known=_not_known(lock, happened, period, now, told_from, gap_s),
+        not_known=[
+            *_not_known_of_trail(lock, happened, period, now),
+            *_not_known_of_contact(lock, period, now, told_from, gap_s),
+            *_contradiction(lock, states[1], period, now),
+        ],
     )
 
 
@@ -136,43 +141,49 @@ def _told_from(lock: LockData, track: Sequence[tuple[float, float, float]], peri
     return oldest if oldest < period.end else None
 
 
-def _not_known(
-    lock: LockData,
-    happened: Sequence[Happening],
-    period: Period,
-    now: float,
-    told_from: float | None,
-    gap_s: float,
-) -> list[NotKnown]:
-    """Say what the report can't tell."""
-    found: list[NotKnown] = []
-    begin = iso(period.begin)
-    until = min(period.end, now)
+def _not_known_of_trail(
+    lock: LockData, happened: Sequence[Happening], period: Period, now: float
+) -> Iterator[NotKnown]:
+    """Yield what the audit trail can't tell."""
+    begin, until = iso(period.begin), min(period.end, now)
     if lock.read_from is not None and lock.read_from > period.begin:
-        text_ = "there are more entries than a report reads: choose a shorter period"
-        found.append(NotKnown("too_many", text_, begin, iso(lock.read_from)))
+        said = "there are more entries than a report reads: choose a shorter period"
+        yield NotKnown("too_many", said, begin, iso(lock.read_from))
     elif not happened:
-        text_ = "no audit trail of this lock is kept: it is not known whether anything happened"
-        found.append(NotKnown("no_trail", text_, begin, iso(until)))
+        said = "no audit trail of this lock is kept: it is not known whether anything happened"
+        yield NotKnown("no_trail", said, begin, iso(until))
     elif not lock.reaches_back:
         oldest = min(one.received for one in happened)
         if oldest > period.begin:
-            text_ = "the audit trail that is kept begins later: what happened before is not known"
-            found.append(NotKnown("trail_begins", text_, begin, iso(min(oldest, until))))
+            said = "the audit trail that is kept begins later: what happened before is not known"
+            yield NotKnown("trail_begins", said, begin, iso(min(oldest, until)))
     if lock.unreadable:
-        text_ = f"{lock.unreadable} entries of the audit trail can't be read"
-        found.append(NotKnown("unreadable", text_))
+        yield NotKnown("unreadable", f"{lock.unreadable} entries of the audit trail can't be read")
+
+
+def _not_known_of_contact(
+    lock: LockData, period: Period, now: float, told_from: float | None, gap_s: float
+) -> Iterator[NotKnown]:
+    """Yield what is not known of the contact with the lock."""
+    begin, until = iso(period.begin), min(period.end, now)
     if told_from is None:
-        text_ = "no positions of that time are kept: gaps in contact can't be told"
-        found.append(NotKnown("no_track", text_, begin, iso(until)))
+        said = "no positions of that time are kept: gaps in contact can't be told"
+        yield NotKnown("no_track", said, begin, iso(until))
     elif told_from > period.begin:
-        text_ = "the positions that are kept begin later: gaps in contact before can't be told"
-        found.append(NotKnown("track_begins", text_, begin, iso(told_from)))
+        said = "the positions that are kept begin later: gaps in contact before can't be told"
+        yield NotKnown("track_begins", said, begin, iso(told_from))
     if lock.seen is None:
-        found.append(NotKnown("never_heard", "it is not known when this lock was heard last"))
+        yield NotKnown("never_heard", "it is not known when this lock was heard last")
     elif until - lock.seen >= gap_s:
-        text_ = "the lock has not been heard since: it may report later what happened"
-        found.append(NotKnown("not_heard", text_, iso(max(lock.seen, period.begin)), iso(until)))
+        said = "the lock has not been heard since: it may report later what happened"
+        yield NotKnown("not_heard", said, iso(max(lock.seen, period.begin)), iso(until))
     if period.end > now:
-        found.append(NotKnown("not_over", "the period is not over", iso(now), iso(period.end)))
-    return found
+        yield NotKnown("not_over", "the period is not over", iso(now), iso(period.end))
+
+
+def _contradiction(lock: LockData, end: State | None, period: Period, now: float) -> Iterator[NotKnown]:
+    """Yield what the present state of the lock shows to be missing."""
+    present = _PRESENT.get(lock.lock_state or "")
+    if period.end >= now and None not in (end, present) and end != present:
+        said = f"the lock is {present} by its last report, and no lock event tells when that came about"
+        yield NotKnown("state_differs", said)

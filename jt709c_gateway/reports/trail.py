@@ -36,7 +36,8 @@ class LockData:
 
     `events` begin some time before the period, if the trail reaches so far (`reaches_back`). `read_from` is
     set, in epoch seconds, when older entries of the trail were not read. `unreadable` counts entries that
-    are no events. `seen` is when the lock was last heard; None if it is not known.
+    are no events. `lock_state` is that of the last live report, `seen` when the lock was last heard; None if
+    it is not known.
     """
 
     device: str
@@ -44,6 +45,7 @@ class LockData:
     track: Sequence[TrackPoint] = ()
     label: Mapping[str, str] = {}
     seen: float | None = None
+    lock_state: str | None = None
     reaches_back: bool = False
     read_from: float | None = None
     unreadable: int = 0

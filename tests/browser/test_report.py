@@ -68,7 +68,7 @@ class ReportTests(CommandCase):
         page.get_by_role("button", name="Show").click()
         self.wait(page, "document.querySelectorAll('.report-table tbody tr').length === 2")
         self.assertIn("from=", page.url)
-        self.assertIn("At the beginning closed", page.locator(".report-lock").inner_text())
+        self.assertIn("State at the beginning: closed", page.locator(".report-lock").inner_text())
         page.fill("#report-to", iso(begin - 86400)[:16])
         page.get_by_role("button", name="Show").click()
         page.get_by_text("The beginning of the period must be before its end.").wait_for()

@@ -26,7 +26,7 @@ export function reportDocument(report, config) {
       h("p", {}, `From ${dated(moment(report.begin))} to ${dated(moment(report.end))}`, h("br"), [
         `Made ${dated(moment(report.made_at))}`,
         report.made_for ? ` for ${report.made_for}` : "",
-        ` by ${config.gateway}. Times are those of this computer's zone, which is behind each of them.`,
+        ` by ${config.gateway}. Times are those of ${zoneName()}, with their offset from UTC.`,
       ]),
       group ? h("p", {}, overview(locks)) : null,
     ),
@@ -36,6 +36,12 @@ export function reportDocument(report, config) {
     locks.map((lock) => lockSection(lock, Boolean(group))),
     h("p", { class: "report-foot" }, footnote(report.gap_s)),
   );
+}
+
+/** The name of this computer's time zone. */
+function zoneName() {
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return name && name !== "UTC" ? `the zone ${name}` : "this computer's zone";
 }
 
 function title({ device, label }) {
@@ -104,7 +110,7 @@ function summary({ counts, state_at_begin: before, state_at_end: after, last_hea
   parts.push(number(counts.alarms, "alarm"));
   if (counts.commands) parts.push(`${number(counts.commands, "command")} without a known movement`);
   if (counts.gaps) parts.push(number(counts.gaps, "gap"));
-  const states = `At the beginning ${before ?? "not known"}, at the end ${after ?? "not known"}.`;
+  const states = `State at the beginning: ${before ?? "not known"}; at the end: ${after ?? "not known"}.`;
   return `${parts.join(", ")}. ${states} Last heard ${heard ? dated(moment(heard)) : "never"}.`;
 }
 
@@ -175,7 +181,7 @@ function evidence(shown) {
 function where(found) {
   if (!found) return "—";
   const text = place(found.latitude, found.longitude);
-  return found.source === "event" ? text : [text, h("small", {}, ` ${duration(found.age_s)} before`)];
+  return found.age_s < 1 ? text : [text, h("small", {}, h("br"), `${duration(found.age_s)} before`)];
 }
 
 function remarks(entry) {

@@ -47,7 +47,7 @@ export function open({ config, live, fleet, id }) {
         { class: "column" },
         h("section", { class: "card of-heard" }, h("h2", {}, "State"), facts),
         form?.element,
-        h("section", { class: "card" }, h("h2", {}, "Timeline"), timeline.element, links.report),
+        h("section", { class: "card" }, h("h2", {}, "Timeline"), links.report, timeline.element),
       ),
       h(
         "div",

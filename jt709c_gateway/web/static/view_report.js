@@ -42,6 +42,7 @@ export function open({ config, query, storeQuery }) {
   };
   const load = async () => {
     loading?.abort();
+    status.hidden = false;
     setChildren(result);
     fail("");
     print.disabled = file.hidden = true;
@@ -75,6 +76,7 @@ export function open({ config, query, storeQuery }) {
       file.hidden = !(error.status === 400 && error.field === "from");
     }
     status.textContent = "";
+    status.hidden = true;
   };
   return {
     element,

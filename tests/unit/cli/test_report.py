@@ -12,6 +12,7 @@ from jt709c_gateway.reports.seal_report import lock_report
 from jt709c_gateway.reports.trail import LockData, Period
 from tests.support.acl import READER
 from tests.support.cli import DEVICE, WithRedis, iso, put_device, run
+from tests.support.cli_partitions import COUNT, DEVICES, WithTwoServers
 from tests.unit.reports.test_track_export import read_gpx
 
 
@@ -107,3 +108,29 @@ class ReportTests(WithRedis):
         self.assertEqual([len(one) for one in read_gpx(result.stdout.encode())], [3])
         result = self.jt709c("track", DEVICE, "--format", "geojson", "--limit", "2")
         self.assertEqual(len(json.loads(result.stdout)["features"]), 3)
+
+
+class PartitionTests(WithTwoServers):
+    """A group whose locks are in four partitions."""
+
+    def test_group(self) -> None:
+        """One that is away is said, and the status says that something is missing."""
+        names = [DEVICES[number][0] for number in range(COUNT)]
+        for number, name in enumerate(names):
+            now = time.time()
+            data = {"time": iso(now), "action": "unlocked", "method": "card", "card": str(number)}
+            event = {"kind": "lock", "received_at": iso(now), "clock_skew_s": 0, "data": data}
+            self.on(name, "XADD", f"history:{name}", "*", "event", json.dumps(event))
+            self.on(name, "HSET", f"label:{name}", "name", f"Truck {number}", "group", "North")
+            self.on(name, "SADD", "labels", name)
+        urls = " ".join(server.url_of(READER) for server in self.servers)
+        arguments = ("report", "--group", "North", "--format", "json")
+        result = run(*arguments, JT709C_REDIS=urls)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual([one["device"] for one in json.loads(result.stdout)["locks"]], names)
+        self.servers[1].stop()
+        result = run(*arguments, JT709C_REDIS=urls)
+        found = json.loads(result.stdout)
+        self.assertEqual([one["device"] for one in found["locks"]], names[::2])
+        self.assertEqual((result.returncode, found["partitions_away"]), (1, [1, 3]))
+        self.assertIn("partitions 1, 3 are away, and what is there is missing", result.stderr)

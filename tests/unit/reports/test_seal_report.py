@@ -251,9 +251,20 @@ class StoryTests(SynchronousTestCase):
         self.assertEqual(self.codes(report(lock(-3, "locked"), track=[])), ["no_track"])
 
     def test_the_period_is_not_over(self) -> None:
-        known = LockData(DEVICE, [lock(-3, "locked")], track(-1, 12), {}, DAY + 12 * HOUR, True)
+        events, seen = [lock(-3, "locked")], DAY + 12 * HOUR
+        known = LockData(DEVICE, events, track(-1, 12), seen=seen, reaches_back=True)
         found = lock_report(known, PERIOD, DAY + 12 * HOUR, HOUR)
         self.assertEqual(([], ["not_over"]), (found.entries, self.codes(found)))
+
+    def test_a_state_without_an_event(self) -> None:
+        """A lock that is open although its last event is a closing: an opening is missing."""
+        events = [lock(8, "unlocked"), lock(9, "locked")]
+        today = Period(DAY, NOW)
+        for state, codes in (("unlocked", ["state_differs"]), ("locked", []), (None, [])):
+            known = LockData(DEVICE, events, track(-1, 25), seen=NOW, lock_state=state, reaches_back=True)
+            found = lock_report(known, today, NOW, HOUR)
+            self.assertEqual(self.codes(found), codes)
+        self.assertEqual(self.codes(report(*events, lock_state="unlocked")), [])
 
     def test_too_many(self) -> None:
         found = report(lock(9, "unlocked"), reaches_back=False, read_from=DAY + 8 * HOUR, unreadable=3)

@@ -5,11 +5,15 @@ import io
 import json
 import time
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web.api import reports
 from tests.support import wait_until
 from tests.support.commands import CommandClient, card_event, new_device
-from tests.support.web import ApiCase, Reply
+from tests.support.fleets import StoredFleet, device, two_servers
+from tests.support.web import Api, ApiCase, Reply
 from tests.unit.reports.test_track_export import read_gpx
 
 
@@ -151,3 +155,47 @@ class ReportTests(ApiCase):
         """Store the same event many times."""
         script = "for i = 1, tonumber(ARGV[2]) do redis.call('XADD', KEYS[1], '*', 'event', ARGV[1]) end"
         self.redis.call("EVAL", script, 1, f"jt709c:history:{device}", text, count)
+
+
+class PartitionTests(SynchronousTestCase):
+    """A group whose locks are in four partitions on two servers."""
+
+    def setUp(self) -> None:
+        self.servers, daemon = two_servers()
+        for server in self.servers:
+            self.addCleanup(server.discard)
+        self.addCleanup(daemon.discard)
+        self.fleet = StoredFleet(Partitions("jt709c", 4), [server.client() for server in self.servers])
+        for client in self.fleet.clients:
+            self.addCleanup(client.close)
+        self.names = [device(number) for number in range(12)]
+        for number, name in enumerate(self.names):
+            client, keys = self.fleet.place(name)
+            client.call("XADD", keys.history(name), "*", "event", opening(name, number))
+            client.call("HSET", keys.label(name), "group", "North", "name", f"Truck {number:02}")
+            client.call("SADD", keys.labels, name)
+        self.api = Api(daemon.start())
+
+    def test_group(self) -> None:
+        """The locks of all partitions by their names; while some are away, those of the others."""
+        answer = self.api.get("/report", ("group", "North")).json
+        self.assertEqual([one["device"] for one in answer["locks"]], self.names)
+        self.assertEqual({one["counts"]["opened"] for one in answer["locks"]}, {1})
+        self.assertEqual(answer["partitions_away"], [])
+        self.servers[1].kill()
+        wait_until(lambda: self.api.get("/devices").json.get("partitions_away") == [1, 3])
+        here = [name for name in self.names if self.fleet.layout.number(name) % 2 == 0]
+        answer = self.api.get("/report", ("group", "north")).json
+        self.assertEqual([one["device"] for one in answer["locks"]], here)
+        self.assertEqual(answer["partitions_away"], [1, 3])
+        reply = self.api.get("/report", ("group", "North"), ("format", "csv"))
+        rows = list(csv.DictReader(io.StringIO(reply.body.decode(), newline="")))
+        self.assertEqual([row["device"] for row in rows if row["entry"] == "opened"], here)
+        self.assertEqual(
+            [row["remarks"] for row in rows[-2:]],
+            [f"partition {number} is away: its locks may be missing" for number in (1, 3)],
+        )
+        gone = next(name for name in self.names if name not in here)
+        self.assertEqual(self.api.get("/report", ("device", gone)).status, 503)
+        self.assertEqual(self.api.get("/report", ("device", gone), ("format", "csv")).status, 503)
+        self.assertEqual(self.api.get("/report", ("group", "South")).status, 503)
