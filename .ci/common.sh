@@ -22,16 +22,19 @@ in_background() {
 readme() { grep -m1 -F -- "$1" README.rst | sed 's/^ *//'; }
 
 # environment NAME [REQUIREMENT...]: make a bare virtual environment, or take the one that an earlier step
-# made by this name; activate it and install into it.
+# made by this name; activate it and install into it. By uv, which takes a fifth of pip's time; README's commands
+# are tried with pip.
 environment() {
     local path=$SCRATCH/environment-$1
-    if [[ ! -d $path ]]; then
-        python3 -m venv "$path"
-        "$path/bin/python" -m pip install --quiet --upgrade pip
+    if ! command -v uv >/dev/null; then
+        python3 -m venv "$SCRATCH/uv"
+        "$SCRATCH/uv/bin/python" -m pip install --quiet 'uv >= 0.5, < 1'
+        ln -s "$SCRATCH/uv/bin/uv" "$SCRATCH/bin/uv"
     fi
+    [[ -d $path ]] || uv venv --quiet --seed --python python3 "$path"
     # shellcheck disable=SC1091
     . "$path/bin/activate"
-    if (($# > 1)); then python -m pip install --quiet "${@:2}"; fi
+    if (($# > 1)); then uv pip install --quiet "${@:2}"; fi
 }
 
 # Whether this is a checkout, and not sources that were unpacked.

@@ -21,7 +21,7 @@ fi
 environment test
 command=$(readme "pip install '.[test]'")
 eval "${command%% && *} --quiet"
-pip install --quiet -e '.[test,browser]'
+uv pip install --quiet -e '.[test,browser]'
 # Four at once: most of the time they wait, for daemons that start and for what is to time out.
 export PYTEST_ADDOPTS="-n 4 --ignore=tests/docs"
 eval "${command#* && }"

@@ -2,8 +2,7 @@
 # promises and faults with four partitions, on a Redis Cluster of three primaries with a replica each
 source .ci/common.sh
 
-environment test
-pip install --quiet -e '.[test]'
+environment test -e '.[test]'
 export JT709C_TEST_PARTITIONS=4
 # The others take a quarter of an hour: run tests/promises and tests/faults with the same variable.
 python -m pytest -q -n 4 \
