@@ -12,7 +12,7 @@ import attrs
 
 from jt709c_gateway.commands import sublocks
 from jt709c_gateway.commands.catalogue import CANCEL, LOCAL_COMMANDS
-from jt709c_gateway.commands.model import Command
+from jt709c_gateway.commands.model import Command, InvalidCommand
 from jt709c_gateway.commands.profiles import CommandSpec, ProfileRegistry
 
 
@@ -56,6 +56,10 @@ def check_local(command: Command, known: KnownDevice, profiles: ProfileRegistry)
     """Check a command that the gateway executes itself; raise :class:`InvalidCommand`."""
     sublocks.check_known(command, is_sublock=known.peripheral is not None)
     profiles.validate_loosely(command)
+    if command.conditions is not None:
+        right = "a command that is written to a lock"
+        field = next(iter(command.conditions.fields()))
+        raise InvalidCommand(field, f"has no meaning for {command.name}", right).about(command)
     if known.peripheral is not None and command.name != CANCEL:
         sublocks.redirect_to_master(command, known.device, sublocks.DEFAULT_PARAMETER)
 

@@ -14,9 +14,10 @@ from jt709c_gateway.util.timestamps import Timestamp
 class CommandData(Struct):
     """The `data` of a `command` event: the public fields of the command's record (docs/commands.rst).
 
-    Secrets in `params` are `******`. `assumed` says that no public document has this form of the command,
-    `provenance` which document has it: the maker's documents or a recording, or the standard JT/T 808; both
-    are None while the form is unknown.
+    Secrets in `params` are `******`. `conditions` has the fields of the command that say where, how fast and
+    when it may be written, and is None without any. `assumed` says that no public document has this form of
+    the command, `provenance` which document has it: the maker's documents or a recording, or the standard
+    JT/T 808; both are None while the form is unknown.
     """
 
     id: str | None
@@ -25,6 +26,7 @@ class CommandData(Struct):
     peripheral: str | None
     state: CommandState | None
     params: dict[str, Any] | None
+    conditions: dict[str, Any] | None
     issued_by: str | None
     batch: str | None
     key: str | None

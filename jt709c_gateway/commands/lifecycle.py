@@ -15,23 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Final
 
 import attrs
 
 from jt709c_gateway.commands.evidence import Observation
-from jt709c_gateway.commands.model import ENDED, CommandState, truncate
+from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.profiles.spec import CheckedCommand
 from jt709c_gateway.commands.profiles.templates import Rendered
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer, Reply, ReplyKind, match
 from jt709c_gateway.commands.status import CommandStatus
+from jt709c_gateway.commands.steps import CommandSteps
 from jt709c_gateway.commands.transitions import Action, Step, Transition
 from jt709c_gateway.util.timestamps import iso
 
 __all__ = ["Action", "CommandExecution", "LifecycleError", "Limits", "Step", "Transition"]
-
-_REASON: Final = 200
 
 
 class LifecycleError(RuntimeError):
@@ -39,11 +37,12 @@ class LifecycleError(RuntimeError):
 
 
 @attrs.define
-class CommandExecution(CommandStatus):
+class CommandExecution(CommandSteps):
     """Changes the state of one command as its lock, its connection and the clock report.
 
     The data is in :class:`~jt709c_gateway.commands.record.CommandRecord`, and what follows from them alone in
-    :class:`~jt709c_gateway.commands.status.CommandStatus`.
+    :class:`~jt709c_gateway.commands.status.CommandStatus`; the single steps are made in
+    :class:`~jt709c_gateway.commands.steps.CommandSteps`.
     """
 
     def queued(self, now: float) -> Step:
@@ -57,6 +56,24 @@ class CommandExecution(CommandStatus):
         if self.state is CommandState.WAITING:
             return Step()
         return Step((self._to(CommandState.WAITING, now),))
+
+    def hold_back(self, now: float, reason: str) -> Step:
+        """Return to the queue until the command's conditions hold; announced once for each ``reason``."""
+        if self.ended or self.in_flight or self.state is CommandState.ACKNOWLEDGED:
+            raise LifecycleError(f"command {self.command.id} is {self.state}; it can't be held back")
+        same = self.state is CommandState.WAITING and self.reason == self.shortened(reason)
+        return self._requeued(now, CommandState.WAITING, None if same else reason)
+
+    def forbid(self, now: float, reason: str) -> Step:
+        """End a command that is recorded as about to be written, and that its conditions forbid by now.
+
+        No bytes of this write have been handed over, and none will be.
+        """
+        if not self.unwritten:
+            raise LifecycleError(f"command {self.command.id} is {self.state}; it can't be forbidden any more")
+        if self.attempts > 1:
+            reason = f"{reason}; written {self.attempts - 1} times before, without an answer"
+        return Step((self._to(CommandState.REJECTED, now, reason),))
 
     def settle(self, now: float, state: CommandState, reason: str | None = None) -> Step:
         """End a command that was never written, as the gateway decides.
@@ -231,57 +248,3 @@ class CommandExecution(CommandStatus):
         if now >= self.command.created_at + self.command.ttl:
             return self._expired(now)
         return self._requeued(now, CommandState.QUEUED, None)
-
-    def _to(self, state: CommandState, now: float, reason: str | None = None) -> Transition:
-        # Mask before truncating, or half a secret could remain.
-        self.state, self.reason = state, None if reason is None else truncate(self.clean(reason), _REASON)
-        if state in ENDED:
-            self.ended_at = now
-        return Transition(state, now, self.reason, self.stored())
-
-    def _unannounced(self, now: float) -> Transition:
-        return Transition(self.state, now, self.reason, self.stored(), announce=False)
-
-    def _expired(self, now: float) -> Step:
-        reason = f"not sent within {self.command.ttl:g} s"
-        if self.attempts:
-            reason = f"not answered within {self.command.ttl:g} s, written {self._write_count()}"
-        return Step((self._to(CommandState.EXPIRED, now, reason),))
-
-    def _retry_or_end(self, now: float, back: CommandState, end: CommandState, reason: str) -> Step:
-        """Requeue a non-physical command if it has a write left, otherwise end it."""
-        if self.attempts >= self.allowed_writes:
-            return Step((self._to(end, now, f"{reason}, written {self._write_count()}"),))
-        self.writing_at = None
-        return self._requeued(now, back, reason)
-
-    def _requeued(self, now: float, state: CommandState, reason: str | None) -> Step:
-        self._resend_at = None
-        changed = self.state is not state or reason is not None
-        return Step((self._to(state, now, reason),) if changed else (), Action.REQUEUE)
-
-    def _acknowledged(self, now: float) -> Step:
-        first = self._to(CommandState.ACKNOWLEDGED, now)
-        if self.spec is not None and self.spec.evidence is not None:
-            return Step((first,))
-        reason = "the lock said yes; the profile names nothing that could confirm it"
-        return Step((first, self._to(CommandState.UNCONFIRMED, now, reason)))
-
-    def _no_further_answer(self, now: float) -> Step:
-        if self._is_physical:
-            reason = f"the lock said yes; no evidence within {self._confirm_timeout:g} s"
-            return Step((self._to(CommandState.UNCONFIRMED, now, reason),))
-        return Step((self._to(CommandState.DONE, now, "the lock said yes, but the data never came"),))
-
-    def _record_answer(self, answer: Answer, now: float) -> None:
-        self.answer = {
-            "accepted": answer.accepted,
-            "understood": answer.understood,
-            "wrong_password": answer.wrong_password,
-        }
-        # The answer may echo a secret, which can only be masked while the parameters are known.
-        if not self._masked:
-            fields = {"reason": answer.reason, "arguments": answer.arguments, "data": answer.data}
-            self.answer.update(self.clean(fields))
-        if answer.accepted and self.acknowledged_at is None:
-            self.acknowledged_at = now

@@ -15,6 +15,7 @@ from uuid import uuid4
 import attrs
 import msgspec
 
+from jt709c_gateway.commands import conditions
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, canonical
 from jt709c_gateway.commands.masking import MASK, masked, secrets
 from jt709c_gateway.commands.signature import MAC_DIGITS, Signature
@@ -58,8 +59,8 @@ EXPECTED: Final[Mapping[str, str]] = {
     "mac": f"an HMAC-SHA256 of the text in order, as {MAC_DIGITS} hex digits",
     "order": "the command's JSON as text",
     "sublock_parameter": "the name of a parameter",
+    **conditions.EXPECTED,
 }
-
 
 #: The names in errors of a whole entry and of the signed text in it.
 ENTRY: Final = "entry"
@@ -163,7 +164,7 @@ def new_command_id() -> str:
     return uuid4().hex
 
 
-class Wire(msgspec.Struct, forbid_unknown_fields=True):
+class Wire(conditions.ConditionFields, forbid_unknown_fields=True):
     """The JSON fields of an unsigned command."""
 
     device: str
@@ -215,6 +216,7 @@ class Command:
     batch: str | None = None
     created_at: float = 0.0
     signature: Signature | None = None
+    conditions: conditions.Conditions | None = None
 
     def public_params(self, secret_names: frozenset[str] | None) -> dict[str, Any]:
         """The parameters with ``******`` for each secret.
@@ -348,7 +350,15 @@ def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = n
         issued_by=wire.issued_by,
         batch=wire.batch,
         created_at=created_at,
+        conditions=_conditions(wire),
     )
+
+
+def _conditions(wire: Wire) -> conditions.Conditions | None:
+    try:
+        return wire.conditions()
+    except conditions.InvalidCondition as error:
+        raise InvalidCommand(error.field, error.problem, error.expected) from None
 
 
 def _printable(text: str) -> bool:
@@ -372,11 +382,8 @@ def _with_readable_fields(
         value = fields.get(field)
         return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
-    command, device, who = (
-        readable("command", COMMAND_NAME),
-        readable("device", DEVICE_NAME),
-        fields.get("issued_by"),
-    )
+    command, device = readable("command", COMMAND_NAME), readable("device", DEVICE_NAME)
+    who = fields.get("issued_by")
     return InvalidCommand(
         error.field,
         error.problem,

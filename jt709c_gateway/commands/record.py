@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from jt709c_gateway.commands.conditions import from_fields
 from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import Command, CommandState
 from jt709c_gateway.commands.profiles.spec import CommandSpec
@@ -107,6 +108,7 @@ class CommandRecord:
             "peripheral": self.peripheral,
             "state": str(self.state),
             "params": self._public_params(),
+            "conditions": None if command.conditions is None else command.conditions.fields(),
             "issued_by": command.issued_by,
             "batch": command.batch,
             "key": self.key,
@@ -202,6 +204,7 @@ def _stored_command(record: Mapping[str, Any]) -> Command:
         issued_by=record["issued_by"],
         batch=record["batch"],
         created_at=record["created_at"],
+        conditions=None if record["conditions"] is None else from_fields(record["conditions"]),
     )
 
 

@@ -38,6 +38,7 @@ PUBLIC_FIELDS: Final = (
     "peripheral",
     "state",
     "params",
+    "conditions",
     "issued_by",
     "batch",
     "key",
@@ -72,7 +73,7 @@ _TIMES: Final = frozenset(
 )
 
 _DEVICE: Final = re.compile(r"[0-9]{1,20}")
-_UNSIGNED: Final = attrs.filters.exclude("signature")
+_UNSIGNED: Final = attrs.filters.exclude("signature", "conditions")
 #: Attributes of `Command` whose JSON name differs.
 _WIRE_NAMES: Final = {"name": "command"}
 
@@ -165,6 +166,10 @@ class _SignedEntry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     sublock_parameter: str | None = None
 
 
+def _condition_fields(command: Command) -> dict[str, Any]:
+    return {} if command.conditions is None else command.conditions.fields()
+
+
 def to_queue_entry(command: Command) -> bytes:
     """Serialize a command to an entry of a device's queue.
 
@@ -175,9 +180,8 @@ def to_queue_entry(command: Command) -> bytes:
     if signature is None:
         fields = attrs.asdict(command, recurse=False, filter=_UNSIGNED)
         # Without what is absent, so that a gateway that does not know a new field reads those without it.
-        return msgspec.json.encode(
-            {_WIRE_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
-        )
+        named = {_WIRE_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
+        return msgspec.json.encode(named | _condition_fields(command))
     return msgspec.json.encode(
         _SignedEntry(
             command.id,
@@ -234,6 +238,7 @@ def to_wire(command: Command, key: SigningKey | None, now: float) -> bytes:
         "reply_to": command.reply_to,
         "issued_by": command.issued_by,
         "batch": command.batch,
+        **_condition_fields(command),
     }
     if key is not None:
         fields["issued_at"] = round(now, 3)

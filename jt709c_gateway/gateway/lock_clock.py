@@ -83,8 +83,10 @@ class LockClock:
         None when its time isn't `credible`: a live report then counts as of its arrival.
         """
         at = credible(time, arrival)
-        if at is None:
-            return None
+        return None if at is None else self.proven_time(at, arrival)
+
+    def proven_time(self, at: float, arrival: float) -> float:
+        """As `event_time`, of a credible time in epoch seconds."""
         skew = self._proven
         if skew is None:
             # A single report may be late.

@@ -20,6 +20,12 @@ from jt709c_gateway.protocol.zones import to_utc
 from jt709c_gateway.redis.batch import Recipient
 from jt709c_gateway.transport.interfaces import Link
 
+#: A position: latitude, longitude, speed in km/h, the lock's time and the arrival in epoch seconds, and the
+#: arrival in monotonic seconds. None for what the lock did not say. A tuple: one is made for each report.
+Place = tuple[float | None, float | None, float | None, float | None, float, float]
+#: Seconds by which two reports may seem to be in the wrong order: their times are whole seconds, and the skew
+#: of a clock is known to two.
+_SAME_TIME: Final = 3.0
 #: Proven addresses that are kept per device while it moves between them.
 _MAX_PROOFS: Final = 4
 
@@ -87,6 +93,8 @@ class Session:
     lock_state: str | None = None
     #: When that state was reported, in epoch seconds; older reports change nothing.
     state_at: float = 0.0
+    #: Its last live position with a GNSS fix; None also when its last report was not the newest one.
+    place: Place | None = field(default=None, repr=False)
     #: Whether Redis has stored it. A session that Redis stores later is newer, at whatever gateway.
     stored: bool = False
     #: Whether Redis refused to store it; repeated with the device's next message.
@@ -154,22 +162,44 @@ class Session:
         """
         if message.is_position:
             location: Any = message.events[0][1]
-            self._observe_lock(location.lock_state, at, moment.epoch)
+            if not self._observe_lock(location.lock_state, at, moment.epoch):
+                self.place = None
+            elif location.fix == "gnss":
+                # As `_observe_place`, inline since every report passes here.
+                self.place = (
+                    location.latitude,
+                    location.longitude,
+                    location.speed_kmh,
+                    at,
+                    moment.epoch,
+                    moment.now,
+                )
             return
         now = moment.epoch
         for _, data in message.events:
             if isinstance(data, events.Location) and not message.stored:
-                self._observe_lock(data.lock_state, credible(data.time, now), now)
+                at = credible(data.time, now)
+                self._observe_place(data, at, moment, self._observe_lock(data.lock_state, at, now))
             elif is_current_movement(data) and not message.stored:
                 # A position that shows the same state afterwards is no second movement.
                 self._observe_lock(data.action, credible(data.time, now), now)
             elif type(data) is events.Peripheral:
                 self._known_sublocks().update(data, now)
 
-    def _observe_lock(self, lock_state: str | None, at: float | None, now: float) -> None:
+    def _observe_lock(self, lock_state: str | None, at: float | None, now: float) -> bool:
+        """Update the state of the lock; False when the report is from before the last one."""
         happened = now if at is None else self.clock.to_gateway_time(at, now)
         if happened >= self.state_at:
             self.lock_state, self.state_at = lock_state, happened
+            return True
+        return happened >= self.state_at - _SAME_TIME
+
+    def _observe_place(self, data: events.Location, at: float | None, moment: Moment, newest: bool) -> None:
+        """Update the position of the lock; it is unknown while reports come that may be older ones."""
+        if not newest:
+            self.place = None
+        elif data.fix == "gnss":
+            self.place = (data.latitude, data.longitude, data.speed_kmh, at, moment.epoch, moment.now)
 
     def _known_sublocks(self) -> SubLockStates:
         if self.sublocks is None:

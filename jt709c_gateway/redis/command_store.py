@@ -1,5 +1,6 @@
 """Stores commands in Redis: queues, claims, records, and adoption after a crash (docs/fencing.rst)."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from attrs import define
@@ -143,10 +144,13 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         )
         return bool(result)
 
-    async def claim(self, device: str, take: bool, now: float, session: SessionClaim) -> Claim:
+    async def claim(
+        self, device: str, take: bool, now: float, session: SessionClaim, passed_over: Sequence[str] = ()
+    ) -> Claim:
         """Claim the next command for a lock, or only read its unsettled ones; `now` is in epoch seconds.
 
-        Raises `NotOurs` when this gateway counts as dead, or the lock has a newer session.
+        Commands whose ids are `passed_over` stay in the queue. Raises `NotOurs` when this gateway counts as
+        dead, or the lock has a newer session.
         """
         reply = await scripts.run(
             self.caller,
@@ -169,6 +173,7 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
                 self.holder,
                 session.token,
                 "0" if session.stored else "1",
+                *passed_over,
             ],
         )
         _check_ours(reply)

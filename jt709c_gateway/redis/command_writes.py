@@ -91,14 +91,14 @@ class CommandWrites:
         ]
 
     def requeue_writes(
-        self, command_id: str, device: str, command: str, expires_at: float
+        self, command_id: str, device: str, command: str, expires_at: float, *, last: bool = False
     ) -> list[RedisCommand]:
-        """Put the command back at the head of its lock's queue."""
+        """Put the command back at the head of its lock's queue, or at its end as the `last` one."""
         waiting = self.keys.waiting(device)
         return [
             ("HSET", self.keys.command(command_id), "holder", ""),
             ("HDEL", self.keys.under_way(self.gateway), command_id),
-            ("LPUSH", waiting, command),
+            ("RPUSH" if last else "LPUSH", waiting, command),
             ("EXPIRE", waiting, KEEP),
             ("ZADD", self.keys.deadlines, f"{expires_at:.3f}", command_id),
         ]

@@ -86,6 +86,15 @@ class Keys:
         """Set of the devices admitted with ``--admit redis``."""
         return f"{self.prefix}:allowed"
 
+    def area(self, name: str) -> str:
+        """String: a named area, JSON; the same in all partitions."""
+        return f"{self.prefix}:area:{name}"
+
+    @property
+    def areas(self) -> str:
+        """Set: the names of all areas; in all partitions."""
+        return f"{self.prefix}:areas"
+
     def device(self, device: str) -> str:
         """Hash: last known state of a device."""
         return f"{self.prefix}:device:{device}"

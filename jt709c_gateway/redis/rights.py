@@ -24,6 +24,8 @@ NEEDED: Final = {
     "peripheral": "HGET HMGET HSET DEL",
     "peripherals": "TYPE ZADD ZREM ZCARD ZPOPMIN",
     "malformed": "XADD",
+    "area": "GET SET DEL",
+    "areas": "SADD SREM SMEMBERS",
     "device": "HGET HMGET HSET HINCRBY DEL",
     "label": "HMGET HSET HDEL DEL",
     "labels": "SADD SREM SMEMBERS",

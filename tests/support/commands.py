@@ -83,10 +83,14 @@ class FakeLock:
         at: float | None = None,
         message_id: int = 0x0200,
         alarm_bits: int = 0,
+        **place: float,
     ) -> bytes:
-        """Return a location report of now, or of `at` in epoch seconds; no two have the same content."""
+        """Return a location report of now, or of `at` in epoch seconds; no two have the same content.
+
+        `place` are `latitude`, `longitude` and `speed_kmh`.
+        """
         moment = datetime.fromtimestamp(time.time() if at is None else at, UTC).replace(microsecond=0)
-        where = {"time": moment, "altitude_m": self._serial % 5000}
+        where: dict[str, Any] = {"time": moment, "altitude_m": self._serial % 5000, **place}
         return self.frame(message_id, location(items, status=status, alarm_bits=alarm_bits, **where))
 
     def report(self, items: bytes = b"", status: int = jt709.STATUS_FIX, at: float | None = None) -> None:

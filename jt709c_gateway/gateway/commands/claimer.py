@@ -1,9 +1,10 @@
 """Claims a device's commands from Redis."""
 
 import txredisapi
-from attrs import define
+from attrs import define, field
 
 from jt709c_gateway.gateway.commands.context import CommandContext
+from jt709c_gateway.gateway.commands.parked import ParkedCommands
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store_types import Claim, NotOurs, SessionClaim
 
@@ -14,6 +15,8 @@ class CommandClaimer:
 
     context: CommandContext
     device: str
+    #: The commands that are passed over.
+    parked: ParkedCommands = field(repr=False)
     #: Whether a claim is in progress.
     claiming: bool = False
     #: Whether the last claim failed; `CommandDispatcher.retry` repeats it.
@@ -26,8 +29,11 @@ class CommandClaimer:
         session_claim = SessionClaim(session.token, self.just_connected, session.stored)
         self.claiming, self.failed, self.just_connected = True, False, False
         context = self.context
+        passed_over = self.parked.passed_over(session) if can_send else []
         try:
-            return await context.store.claim(self.device, can_send, context.now(), session_claim)
+            claim = await context.store.claim(
+                self.device, can_send, context.now(), session_claim, passed_over
+            )
         except Exception as error:
             self.failed = self.just_connected = True
             if isinstance(error, NotOurs):
@@ -40,3 +46,6 @@ class CommandClaimer:
             return None
         finally:
             self.claiming = False
+        if claim.command is None and not claim.waiting:
+            self.parked.clear()
+        return claim

@@ -13,6 +13,7 @@ from jt709c_gateway.gateway.commands.claimer import CommandClaimer
 from jt709c_gateway.gateway.commands.confirmations import Confirmations
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.evidence_tracker import EvidenceTracker
+from jt709c_gateway.gateway.commands.parked import ParkedCommands
 from jt709c_gateway.gateway.commands.pending_query import PendingQuery
 from jt709c_gateway.gateway.commands.restore import restore_claimed
 from jt709c_gateway.gateway.commands.sender import CommandSender, Hold, log_unexpected_error
@@ -33,6 +34,7 @@ class CommandExecutor:
     #: Called when there may be nothing left to execute and to confirm.
     _on_idle: Callable[["CommandExecutor"], None] = field(repr=False)
     session: Session | None = None
+    parked: ParkedCommands = field(factory=ParkedCommands, repr=False)
     claimer: CommandClaimer = field(init=False)
     evidence: EvidenceTracker = field(init=False)
     _confirmations: Confirmations = field(init=False, repr=False)
@@ -50,7 +52,7 @@ class CommandExecutor:
     _pending_query: PendingQuery | None = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.claimer = CommandClaimer(self.context, self.device)
+        self.claimer = CommandClaimer(self.context, self.device, self.parked)
         self.evidence = EvidenceTracker(self.context)
         self._confirmations = Confirmations(self.context, self, self.evidence)
 
@@ -72,7 +74,7 @@ class CommandExecutor:
         if self.session is None:
             # Ended commands are in Redis; the next claim returns them.
             return all(run.ended for run in self.evidence.watched)
-        return not (self.evidence.watched or self.waiting or self.evidence.incomplete)
+        return not (self.evidence.watched or self.waiting or self.parked or self.evidence.incomplete)
 
     @property
     def reachable(self) -> bool:
@@ -160,7 +162,7 @@ class CommandExecutor:
                 self.apply(settled, step, report)
         run = restore_claimed(self.context, self.device, claim)
         if claim.command is None:
-            self.waiting = claim.waiting > 0
+            self.waiting = claim.waiting > 0 and not (can_send and self.parked)
         elif run is None:
             self._claim_due = True
         elif run.ended or run.in_flight or run.state is CommandState.ACKNOWLEDGED:
@@ -176,10 +178,6 @@ class CommandExecutor:
         self.context.claims.discard(run.command.id)
         self.finish(run, watch=False)
 
-    def _on_settled(self, run: CommandExecution, written: bool) -> None:
-        if not written:
-            self.drop(run)
-
     def apply(self, run: CommandExecution, step: Step, report: str | None = None) -> None:
         """Publish a step and carry out its action; `report` is the fingerprint of the report behind it."""
         if not step.transitions and step.action is Action.NONE:
@@ -187,12 +185,12 @@ class CommandExecutor:
         if step.before is not None and report is not None:
             self._confirmations.publish(run, step, step.before, report)
         else:
-            settled = partial(self._on_settled, run)
+            settled = lambda written: None if written else self.drop(run)  # noqa: E731
             self.context.publisher.publish(run, step, on_settled=settled, report=report)
         if step.action is Action.RESEND and self._sender is not None:
             self._sender.resend()
         elif step.action is Action.REQUEUE:
-            self.context.publisher.requeue(run)
+            self.context.publisher.requeue(run, last=run.command.id in self.parked)
             self.finish(run, watch=False)
         elif run.ended or (run.confirmable and run.state is CommandState.ACKNOWLEDGED):
             self.finish(run)
@@ -240,7 +238,7 @@ class CommandExecutor:
         )
         if not elsewhere and run is not None and run.answer is not answered_before:
             self._mark_address_proven()
-        if not steps and not self.waiting:
+        if not steps and not self.waiting and not self.parked:
             return None
         return lambda: self._apply_steps(steps, message.fingerprint)
 
@@ -251,7 +249,7 @@ class CommandExecutor:
     def _apply_steps(self, steps: list[tuple[CommandExecution, Step]], report: str | None) -> None:
         for run, step in steps:
             self.apply(run, step, report)
-        if self.waiting:
+        if self.waiting or self.parked.is_outdated(self.session):
             self.schedule_next()
 
     def clock_set(self, change: float) -> None:
@@ -265,6 +263,8 @@ class CommandExecutor:
         """End queries and commands whose deadline has passed at `now`, in epoch seconds."""
         if self._pending_query is not None and now >= self._pending_query.until:
             self._pending_query.finish(False)
+        if self.parked.release_due(self.context.gateway.clock.seconds()):
+            self.schedule_next()
         if self._sender is not None and self._sender.run.is_due(now):
             self.apply(self._sender.run, self._sender.deadline(now))
         for run in [*self.evidence.watched]:

@@ -222,12 +222,12 @@ class CommandPublisher:
         self.after_commit(device, done.callback)
         return done
 
-    def requeue(self, run: CommandExecution) -> None:
-        """Put a command back at the head of its device's queue."""
+    def requeue(self, run: CommandExecution, *, last: bool = False) -> None:
+        """Put a command back at the head of its device's queue, or at its end as the `last` one."""
         command = run.command
         payload = to_queue_entry(command).decode()
         commands = self.store.requeue_writes(
-            command.id, command.device, payload, command.created_at + command.ttl
+            command.id, command.device, payload, command.created_at + command.ttl, last=last
         )
         token = self.claims.token(command.id)
 

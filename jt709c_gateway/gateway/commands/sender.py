@@ -15,7 +15,9 @@ from jt709c_gateway.commands.model import CommandState, InvalidCommand
 from jt709c_gateway.commands.profiles import Rendered
 from jt709c_gateway.gateway.commands import encoder, rejections
 from jt709c_gateway.gateway.commands.address_proof import AddressProof
+from jt709c_gateway.gateway.commands.condition_check import NamedArea, judge_now, try_to_read_area
 from jt709c_gateway.gateway.commands.context import CommandContext
+from jt709c_gateway.gateway.commands.parked import ParkedCommands
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store_types import Claim, NotOurs
 
@@ -48,6 +50,7 @@ class CommandOwner(Protocol):
 
     session: Session | None
     hold: Hold
+    parked: ParkedCommands
 
     @property
     def current(self) -> CommandExecution | None:
@@ -90,7 +93,14 @@ class CommandSender:
     async def execute(self, claim: Claim, session: Session) -> None:
         """Authorize, render, record and send the command; returns when it has ended or was requeued."""
         try:
-            if (rendered := self._prepare(claim, session)) is None:
+            named = await try_to_read_area(self.context, self.run.command)
+            if self._is_over:
+                return
+            if self.owner.session is not session:
+                self.owner.apply(self.run, self.run.connection_lost(self.context.now()))
+                return
+            rendered = self._prepare(claim, session)
+            if rendered is None or not self._is_allowed(named):
                 return
             await self._write(rendered, session, claim.serial)
             while await self._is_to_be_resent():
@@ -148,6 +158,20 @@ class CommandSender:
             return None
         return rendered
 
+    def _is_allowed(self, named: NamedArea) -> bool:
+        """Whether the command's conditions hold now; otherwise it has ended or was requeued."""
+        run, now = self.run, self.context.now()
+        verdict = judge_now(self.context, run.command, self.owner.session, named)
+        if verdict.waits:
+            wait = None if verdict.until is None else verdict.until - now
+            self.owner.parked.park(
+                run.command.id, self.owner.session, self.context.gateway.clock.seconds(), wait
+            )
+            self.owner.apply(run, run.hold_back(now, verdict.reason))
+        elif not verdict.allowed:
+            self.owner.apply(run, run.settle(now, CommandState.REJECTED, verdict.reason))
+        return verdict.allowed
+
     def _hold(self, hold: Hold) -> None:
         """Requeue the command until it can be sent."""
         self.owner.hold = hold
@@ -167,10 +191,12 @@ class CommandSender:
         recorded: bool | None = await recording
         if not recorded or not self.context.claims.leased():
             recorded = await self._is_recorded()
+        # Read last, so that nothing but the check comes between its reply and the bytes.
+        named = await try_to_read_area(self.context, self.run.command) if recorded else NamedArea()
         if recorded is None:
             self.owner.drop(self.run)
         elif not self._is_over and self.run.unwritten:
-            self.owner.apply(self.run, self._send_bytes(data, recorded))
+            self.owner.apply(self.run, self._send_bytes(data, recorded, named))
 
     async def _is_recorded(self) -> bool | None:
         """Whether Redis has the `writing` record; None when the command may be another gateway's.
@@ -185,8 +211,8 @@ class CommandSender:
             self.context.refusals.report("to tell the owner of a command", error)
             return None
 
-    def _send_bytes(self, data: bytes, recorded: bool) -> Step:
-        """Send the bytes, provided that the lease still holds; returns the step that this is."""
+    def _send_bytes(self, data: bytes, recorded: bool, named: NamedArea) -> Step:
+        """Send the bytes, provided that lease and conditions hold; returns the step that this is."""
         run, session, now = self.run, self.owner.session, self.context.now()
         if not recorded:
             return run.write_failed(now, "could not be recorded in Redis", nothing_written=True)
@@ -194,6 +220,8 @@ class CommandSender:
             return self._fail_late(now)
         if not self.context.claims.leased():
             return run.write_failed(now, "this gateway was cut off from Redis", nothing_written=True)
+        if not (verdict := judge_now(self.context, run.command, session, named)).allowed:
+            return run.forbid(now, verdict.reason)
         if session is not None and self.owner.reachable and session.send(data):
             return run.written(now)
         return run.write_failed(now, "the connection was gone", nothing_written=True)

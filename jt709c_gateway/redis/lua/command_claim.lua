@@ -7,6 +7,7 @@
 --       3 epoch second before which unsettled commands are dropped
 --       4 "1" when the lock has just connected to this gateway, "0" otherwise   5 device   6 this run of the gateway
 --       7 token of the lock's session here   8 "1" when that is still on its way to Redis, "0" otherwise
+--       9… ids of commands to pass over: they stay where they are in the waiting list
 -- Returns {command JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state, clock
 -- skew}, dynamic password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, state}, ...} for
 -- the sub-locks of the commands, fingerprints or nil, {id, ...} of commands that moved with the lock}; records are flat
@@ -37,6 +38,22 @@ local function read(id)
   return fields
 end
 
+-- Returns the first entry of the waiting list that is not passed over, and its command's id or ''.
+local function next_entry()
+  local passed_over = {}
+  for i = 9, #ARGV do
+    passed_over[ARGV[i]] = true
+  end
+  for _, entry in ipairs(call('LRANGE', KEYS[1], 0, #ARGV > 8 and -1 or 0)) do
+    local ok, read_order = pcall(cjson.decode, entry)
+    local id = ok and type(read_order) == 'table' and type(read_order['id']) == 'string' and read_order['id'] or ''
+    if not passed_over[id] then
+      return entry, id
+    end
+  end
+  return false, ''
+end
+
 -- Everything is read, and every write checked, before the first write.
 local forgotten, moving, ids, unsettled, along = {}, {}, {}, {}, {}
 local open = call('HGETALL', KEYS[4])
@@ -60,9 +77,10 @@ for i = 1, #open, 2 do
 end
 local known = call('HMGET', KEYS[3], 'dialect', 'firmware', 'wrong_passwords', 'lock_state', 'clock_skew_s')
 local waiting, recent, secret = call('LLEN', KEYS[1]), call('GET', KEYS[6]), call('GET', KEYS[5])
-local command = ARGV[2] == '1' and call('LRANGE', KEYS[1], 0, 0)[1] or false
-local ok, read_order = pcall(cjson.decode, command or '{}')
-local id = ok and type(read_order) == 'table' and type(read_order['id']) == 'string' and read_order['id'] or ''
+local command, id = false, ''
+if ARGV[2] == '1' then
+  command, id = next_entry()
+end
 local fields = command and read(id) or {}
 check_type(KEYS[2], 'hash')
 check_right('HSET', KEYS[2], id, command or '')
@@ -73,6 +91,7 @@ check_right('EXPIRE', KEYS[7], 60)
 if command then
   check_right('HINCRBY', KEYS[3], 'order_serial', 1)
   check_right('LPOP', KEYS[1])
+  check_right('LREM', KEYS[1], 1, command)
   if id ~= '' then
     check_take(key_command .. id, holder)
   end
@@ -119,5 +138,9 @@ if id ~= '' then
   fields = call('HGETALL', key_command .. id)
 end
 -- An entry without an id is no command: it is only reported.
-call('LPOP', KEYS[1])
+if #ARGV > 8 then
+  call('LREM', KEYS[1], 1, command)
+else
+  call('LPOP', KEYS[1])
+end
 return {command, fields, serial, known, secret, unsettled, waiting - 1, sublocks, recent, along}

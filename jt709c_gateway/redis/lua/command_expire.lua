@@ -88,7 +88,9 @@ local function end_of(record, attempts)
   local ttl = format('%g', tonumber(record.ttl) or 0)
   local written = attempts > 0 and ', written ' .. (TIMES[attempts] or attempts .. ' times') or ''
   if not record.writing_at and due_only then
-    return 'expired', (attempts == 0 and 'not sent within ' or 'not answered within ') .. ttl .. ' s' .. written
+    -- What it has waited for, as `CommandSteps` says it.
+    local wait = attempts == 0 and record.state == 'waiting' and record.reason and ': ' .. record.reason or ''
+    return 'expired', (attempts == 0 and 'not sent within ' or 'not answered within ') .. ttl .. ' s' .. wait .. written
   end
   local why = 'its entry is in no list any more'
   if not record.writing_at then

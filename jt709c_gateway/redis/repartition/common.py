@@ -1,10 +1,10 @@
-"""Makes the few keys that belong to no device: number of runs, gateways, counts, and invalid commands."""
+"""Makes the few keys that belong to no device: number of runs, gateways, counts, areas, invalid commands."""
 
 from attrs import define
 
 from jt709c_gateway.redis.repartition.long_keys import read_list
 from jt709c_gateway.redis.repartition.move import Move
-from jt709c_gateway.redis.repartition.names import fixed_text
+from jt709c_gateway.redis.repartition.names import begins, fixed_text
 from jt709c_gateway.redis.repartition.stores import MoveError, Place
 
 
@@ -64,6 +64,46 @@ class CommonKeys:
                 or counts != await self._let_go(target)
             ):
                 raise MoveError("a gateway has been started meanwhile; stop it, and run this again")
+
+
+@define(eq=False)
+class NamedAreas:
+    """The named areas, all of which each partition has."""
+
+    move: Move
+
+    async def _areas(self) -> dict[str, bytes]:
+        """Return the areas by name; where old partitions differ, that of the lowest number counts."""
+        found: dict[str, bytes] = {}
+        for place in self.move.before.places:
+            for one in await place.call("SMEMBERS", place.keys.areas):
+                name = one.decode("utf-8", "replace")
+                if name not in found and (text := await place.call("GET", place.keys.area(name))) is not None:
+                    found[name] = text
+        return found
+
+    async def copy(self) -> None:
+        """Make all of them."""
+        areas = await self._areas()
+        for target in self.move.after.places:
+            members = target.copied(fixed_text("areas"))
+            await target.call("UNLINK", members)
+            for name, text in areas.items():
+                await target.call("SET", target.copied(begins("area") + name.encode()), text)
+                await target.call("SADD", members, name)
+
+    async def compare(self) -> None:
+        """Raise MoveError when any of them differs."""
+        areas = await self._areas()
+        for target in self.move.after.places:
+            members = target.copied(fixed_text("areas"))
+            same = {one.decode() for one in await target.call("SMEMBERS", members)} == set(areas)
+            for name, text in areas.items():
+                same = (
+                    same and await target.call("GET", target.copied(begins("area") + name.encode())) == text
+                )
+            if not same:
+                raise MoveError("the named areas have changed meanwhile; run this again")
 
 
 @define(eq=False)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import define, field
 from twisted.internet import defer, task
 
-from jt709c_gateway.redis.repartition.common import CommonKeys, InvalidCommands
+from jt709c_gateway.redis.repartition.common import CommonKeys, InvalidCommands, NamedAreas
 from jt709c_gateway.redis.repartition.move import LEASE, Move, Phase, stored_move
 from jt709c_gateway.redis.repartition.names import FATES, Fate, Name, fixed_text
 from jt709c_gateway.redis.repartition.split import SplitKey
@@ -170,6 +170,7 @@ class Mover:
             await move.part(f"stream:{kind}", SplitStream(move, kind).copy)
         await move.part("invalid", InvalidCommands(move).copy)
         await move.part("common", CommonKeys(move).copy)
+        await move.part("areas", NamedAreas(move).copy)
 
     async def _compare(self, move: Move, counted: Survey) -> None:
         whole = WholeKeys(move)
@@ -186,6 +187,7 @@ class Mover:
             await SplitStream(move, kind).compare()
         await InvalidCommands(move).compare()
         await CommonKeys(move).compare()
+        await NamedAreas(move).compare()
 
     async def _second_half(self, move: Move, resumed: bool) -> str:
         """Delete the old keys and give the copies their names; each step may be repeated."""

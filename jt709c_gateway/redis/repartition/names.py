@@ -44,7 +44,7 @@ FATES: Final = {
     **dict.fromkeys(("allowed", "labels", "online_at", "under_way"), Fate.SPLIT),
     **dict.fromkeys(("events", "malformed"), Fate.STREAM),
     "invalid": Fate.LIST,
-    **dict.fromkeys(("epoch", "gateways", "let_go"), Fate.COMMON),
+    **dict.fromkeys(("epoch", "gateways", "let_go", "area", "areas"), Fate.COMMON),
     **dict.fromkeys(("commands", "intake", "transfers"), Fate.PASSED_ON),
     **dict.fromkeys(("spared", "commit_marker", "route", "transfer_lease", "gateway"), Fate.DROPPED),
     "label_changes": Fate.DROPPED,

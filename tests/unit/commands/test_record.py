@@ -39,6 +39,7 @@ class RecordTests(LifecycleCase):
                 "peripheral": None,
                 "state": "sent",
                 "params": {"password": MASK},
+                "conditions": None,
                 "issued_by": "ops",
                 "batch": "b1",
                 "key": None,

@@ -1,0 +1,103 @@
+"""Checks the conditions of a command: which area it names, and whether it may be written now.
+
+The position is that of the lock's own session here, never one from Redis.
+"""
+
+from typing import Final
+
+import txredisapi
+from attrs import frozen
+
+from jt709c_gateway.commands.areas import InvalidArea, parse_area
+from jt709c_gateway.commands.conditions import ALLOWED, LivePosition, Verdict, judge, judge_time
+from jt709c_gateway.commands.geometry import Area
+from jt709c_gateway.commands.model import Command, InvalidCommand
+from jt709c_gateway.gateway.commands.context import CommandContext
+from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.redis.areas import area_text
+
+#: Seconds until an area is read again that could not be read.
+_RETRY: Final = 5.0
+
+
+@frozen
+class NamedArea:
+    """What an area's name stands for now: the area, or why there is none, or that Redis did not say."""
+
+    area: Area | None = None
+    problem: str | None = None
+    is_away: bool = False
+
+
+_NONE: Final = NamedArea()
+
+
+async def read_area(context: CommandContext, command: Command) -> NamedArea:
+    """Read the area that a command's conditions name; txredisapi's errors are passed on."""
+    name = None if command.conditions is None else command.conditions.area
+    if name is None:
+        return _NONE
+    text = await area_text(context.store.caller, context.store.keys, name)
+    if text is None:
+        return NamedArea(problem=f"area {name} is not defined")
+    try:
+        return NamedArea(parse_area(text))
+    except InvalidArea as error:
+        return NamedArea(problem=f"area {name} in Redis is broken: {error}")
+
+
+async def try_to_read_area(context: CommandContext, command: Command) -> NamedArea:
+    """As `read_area`; what can't be read is away."""
+    try:
+        return await read_area(context, command)
+    except txredisapi.RedisError as error:
+        context.refusals.report("to read the area that a command names", error)
+        return NamedArea(is_away=True)
+
+
+async def check_new(context: CommandContext, command: Command, now: float) -> None:
+    """Check the conditions of a command that has come in; raises InvalidCommand.
+
+    Commands without conditions are not delayed. txredisapi's errors are passed on.
+    """
+    conditions = command.conditions
+    if conditions is None:
+        return
+    if conditions.not_after is not None and conditions.not_after <= now:
+        raise InvalidCommand("not_after", "has passed", "a time in the future").about(command)
+    if (problem := (await read_area(context, command)).problem) is not None:
+        right = "a circle, a polygon, or the name of an area that jt709c area list shows"
+        raise InvalidCommand("only_within", problem, right).about(command)
+
+
+def judge_now(
+    context: CommandContext, command: Command, session: Session | None, named: NamedArea
+) -> Verdict:
+    """Decide whether a command may be written to the device of this session now."""
+    conditions, now = command.conditions, context.now()
+    if conditions is None:
+        return ALLOWED
+    if (verdict := judge_time(conditions, now)) is not None:
+        return verdict
+    if named.is_away:
+        reason = f"area {conditions.area} could not be read from Redis"
+        return Verdict(waits=True, reason=reason, until=now + _RETRY)
+    if named.problem is not None:
+        return Verdict(reason=named.problem)
+    return judge(conditions, named.area, live_position(session, now, context.gateway.clock.seconds()), now)
+
+
+def live_position(session: Session | None, now: float, monotonic: float) -> LivePosition | None:
+    """The last live position of a session's lock, at `now` in epoch seconds and `monotonic` seconds.
+
+    Its age is by the lock's own time, corrected as for evidence, and by its arrival on both of our clocks: a
+    clock that was set makes no position younger.
+    """
+    place = None if session is None else session.place
+    if session is None or place is None:
+        return None
+    latitude, longitude, speed, at, arrival, received = place
+    if latitude is None or longitude is None or at is None:
+        return None
+    late = arrival - session.clock.proven_time(at, arrival)
+    return LivePosition(latitude, longitude, speed, max(monotonic - received, now - arrival) + max(late, 0.0))
