@@ -1,12 +1,14 @@
 // The start of the page: configuration, event stream, and the view of the URL.
 
 import { ApiError, get, errorText } from "./api.js";
+import { showAccount } from "./account.js";
 import { h, isTyping, setChildren } from "./dom.js";
 import { Fleet } from "./fleet.js";
 import { setServerTime } from "./format.js";
 import { Labels } from "./label.js";
 import { Live } from "./live.js";
 import { Partitions } from "./partitions.js";
+import { Rights } from "./rights.js";
 import { Selection } from "./selection.js";
 import * as device from "./view_device.js";
 import * as events from "./view_events.js";
@@ -161,7 +163,7 @@ function shortcut(event) {
 async function configuration() {
   for (let wait = 1000; ; wait = Math.min(wait * 2, 30000)) {
     try {
-      return await get("config");
+      return await Promise.all([get("config"), get("me")]);
     } catch (error) {
       const starting = document.getElementById("starting");
       const text = error instanceof ApiError ? errorText(error) : String(error);
@@ -174,13 +176,16 @@ async function configuration() {
 }
 
 async function start() {
-  const config = await configuration();
+  const [config, me] = await configuration();
   setServerTime(config.server_time);
   document.getElementById("gateway").textContent = config.gateway ?? "Locks";
   document.getElementById("brand").title = `jt709c-gateway ${config.version ?? ""}`;
   const live = new Live();
+  const rights = new Rights(config, me);
+  showAccount(document.getElementById("user"), rights, () => live.close());
   context = {
     config,
+    rights,
     live,
     fleet: new Fleet(live),
     labels: new Labels(live),
@@ -189,7 +194,11 @@ async function start() {
   };
   context.selection.addEventListener("change", storeSelection);
   live.addEventListener("state", showConnection);
-  live.addEventListener("open", () => view.connected?.(true));
+  live.addEventListener("open", async () => {
+    view.connected?.(true);
+    // The gateway ends the stream when the rights of its user change.
+    if (await rights.changed()) location.reload();
+  });
   const partitions = new Partitions(live, document.getElementById("away"));
   partitions.addEventListener("back", () => (view.restart ?? view.connected)?.(true));
   context.fleet.addEventListener("change", showConnection);

@@ -2,6 +2,7 @@
 
 import { ApiError, get, post, errorText } from "./api.js";
 import { CommandProgress } from "./command_progress.js";
+import { Cancelling } from "./cancel.js";
 import { Confirmation } from "./confirm.js";
 import { h, setChildren } from "./dom.js";
 import { paramField } from "./fields.js";
@@ -21,7 +22,7 @@ const MISSING_TEXTS = {
     "The lock needs its dynamic password, and has reported none that is still valid. Type it, or have the lock report one first.",
 };
 
-/** The form of a device. `detail()` returns its details: `{device: summary, …}` or null. */
+/** The form of a device. `detail()` returns its details, `{device: summary, …}` or null; `rights` are the user's. */
 export class CommandForm {
   #commands = [];
   #fields = [];
@@ -30,8 +31,9 @@ export class CommandForm {
   #checking = false;
   #closed = false;
 
-  constructor(device, detail) {
+  constructor(device, detail, rights) {
     this.device = device;
+    this.rights = rights;
     this.detail = detail;
     this.target = h("select", { id: "command-target", on: { change: () => this.#loadCatalogue() } });
     this.targetField = h(
@@ -50,6 +52,7 @@ export class CommandForm {
         h("option", { value: seconds, selected: seconds === USUAL_WAIT }, span(seconds)),
       ),
     );
+    this.refusal = h("p", { class: "hint", hidden: true });
     this.problem = h("p", { id: "command-problem", class: "problem", role: "alert", hidden: true });
     this.button = h("button", { type: "submit", class: "button primary" }, "Continue…");
     this.form = h(
@@ -61,7 +64,14 @@ export class CommandForm {
         on: { submit: (event) => this.#submit(event) },
       },
       this.targetField,
-      h("div", { class: "field" }, h("label", { for: "command-command" }, "Command"), this.choice, this.summary),
+      h(
+        "div",
+        { class: "field" },
+        h("label", { for: "command-command" }, "Command"),
+        this.choice,
+        this.summary,
+        rights.limited ? h("p", { class: "hint" }, "Your role has no other commands.") : null,
+      ),
       this.params,
       h(
         "div",
@@ -77,7 +87,8 @@ export class CommandForm {
       this.problem,
       this.button,
     );
-    this.progress = new CommandProgress((command) => this.confirmation.update(command));
+    this.cancelling = new Cancelling(rights, (device) => this.#labelOf(device));
+    this.progress = new CommandProgress((command) => this.#progressed(command), this.cancelling);
     this.confirmation = new Confirmation({
       given: (command, record) => this.#given(command, record),
       pending: (command) => this.progress.followPending(command),
@@ -88,8 +99,10 @@ export class CommandForm {
       { class: "card" },
       h("h2", {}, "Give a command"),
       this.progress.element,
+      this.refusal,
       this.form,
       this.confirmation.element,
+      this.cancelling.element,
     );
   }
 
@@ -106,7 +119,7 @@ export class CommandForm {
     const target = this.target.value || this.device;
     try {
       if (!this.#catalogues.has(target))
-        this.#catalogues.set(target, (await get("catalogue", { device: target })).commands);
+        this.#catalogues.set(target, this.#allowed(await get("catalogue", { device: target })));
     } catch (error) {
       this.#complain(errorText(error));
       return;
@@ -129,6 +142,17 @@ export class CommandForm {
     this.#chosen();
   }
 
+  #allowed({ commands }) {
+    return commands.filter(({ name }) => this.rights.allows(name));
+  }
+
+  /** Show in place of the form why no command may be given; "" shows the form. */
+  refuse(reason) {
+    this.refusal.hidden = !reason;
+    if (this.refusal.textContent !== reason) this.refusal.textContent = reason;
+    this.form.hidden = Boolean(reason);
+  }
+
   /** Fill the choice of the lock and its sub-locks. */
   offer(device, peripherals) {
     const locks = (peripherals ?? []).filter((one) => one.type !== SENSOR).map((one) => one.peripheral);
@@ -145,6 +169,16 @@ export class CommandForm {
     this.targetField.hidden = locks.length === 0;
   }
 
+  #labelOf(device) {
+    const summary = this.detail()?.device;
+    return device === summary?.device ? summary.label : undefined;
+  }
+
+  #progressed(command) {
+    this.confirmation.update(command);
+    this.cancelling.update(command);
+  }
+
   /** Process a live event. */
   handleEvent(event) {
     this.progress.handleEvent(event);
@@ -156,6 +190,7 @@ export class CommandForm {
     this.progress.close();
     this.#fields.forEach((field) => field.clear());
     this.confirmation.close();
+    this.cancelling.close();
   }
 
   get #command() {

@@ -21,15 +21,16 @@ export const PENDING_TEXTS = {
   unknown: "The gateway answers, and knows no such command yet: most likely it was not given.",
 };
 
-/** The followed commands, newest first. `changed(command)` is called when the state of one is known better. */
+/** The followed commands, newest first. `changed(command)` is called when the state of one is known better, `cancelling` makes the buttons that cancel one. */
 export class CommandProgress {
   #commands = [];
   #items = new Map();
   #timer = null;
   #closed = false;
 
-  constructor(changed) {
+  constructor(changed, cancelling) {
     this.changed = changed;
+    this.cancelling = cancelling;
     this.element = h("div", { class: "following" });
   }
 
@@ -120,7 +121,7 @@ export class CommandProgress {
 
   #draw() {
     const items = this.#commands.map((command) => {
-      const item = this.#items.get(command.id) ?? new ProgressItem(command);
+      const item = this.#items.get(command.id) ?? new ProgressItem(command, this.cancelling);
       item.draw(command);
       return [command.id, item];
     });
@@ -139,10 +140,12 @@ export class CommandProgress {
 class ProgressItem {
   #steps = new Map();
 
-  constructor({ id, command, device }) {
+  constructor({ id, command, device }, cancelling) {
+    this.cancelling = cancelling;
     this.chip = h("span", {});
     this.news = h("p", { class: "problem", role: "status", hidden: true });
     this.list = h("ol", { class: "steps" });
+    this.cancel = h("p", { hidden: true });
     const title = `${words(command)} ${device ?? ""}`.trim();
     this.element = h(
       "div",
@@ -150,6 +153,7 @@ class ProgressItem {
       h("h3", {}, title, " ", this.chip),
       this.news,
       h("div", { "aria-live": "polite" }, this.list),
+      this.cancel,
       h("p", { class: "hint" }, "command ", h("a", { href: `#/commands/${encodeURIComponent(id)}` }, id)),
     );
   }
@@ -160,6 +164,7 @@ class ProgressItem {
     this.news.hidden = !news;
     if (this.news.textContent !== news) this.news.textContent = news;
     setChildren(this.chip, chip(command));
+    this.#drawCancel(command);
     const before = this.#steps.size;
     for (const step of command.steps) {
       if (!this.#steps.has(step)) this.#steps.set(step, stepItem(step, command.steps[0].at));
@@ -171,6 +176,13 @@ class ProgressItem {
     });
     if (this.#steps.size > before && this.element.contains(document.activeElement))
       this.element.scrollIntoView({ block: "nearest" });
+  }
+
+  #drawCancel(command) {
+    const button = this.cancelling.button({ ...command, issued_by: "you" });
+    if (Boolean(button) !== this.cancel.hidden) return;
+    setChildren(this.cancel, button);
+    this.cancel.hidden = !button;
   }
 }
 

@@ -44,6 +44,12 @@ export class Live extends EventTarget {
     return true;
   }
 
+  /** Close the stream for good. */
+  close() {
+    this.#url = null;
+    this.#stop();
+  }
+
   #visibility() {
     clearTimeout(this.#hiding);
     this.#hiding = null;

@@ -16,12 +16,13 @@ const MAX_SHOWN = 1000;
 /** Minimum delay in seconds between an event and its arrival that is shown. */
 const LATE_S = 60;
 
-/** The timeline of a device. `load()` (re)loads it, `add(event)` adds a live event on top. */
+/** The timeline of a device; `cancelling` makes the buttons that cancel its commands. `load()` (re)loads it, `add(event)` adds a live event on top. */
 export class Timeline {
   #entries = [];
   #known = new Set();
 
-  constructor(device) {
+  constructor(device, cancelling) {
+    this.cancelling = cancelling;
     this.list = h("ol", { class: "timeline" });
     this.note = h("p", { class: "empty" }, "Loading…");
     this.pages = new PagedHistory({
@@ -76,7 +77,7 @@ export class Timeline {
   }
 
   #draw() {
-    setChildren(this.list, entries(this.#entries));
+    setChildren(this.list, entries(this.#entries, this.cancelling));
     const { problem, ended } = this.pages;
     this.note.hidden = !problem && this.#entries.length > 0;
     const nothing = ended ? "No lock events, alarms or commands of this lock are kept." : "Loading…";
@@ -85,7 +86,7 @@ export class Timeline {
 }
 
 /** Items for entries, newest first: a command is one item at the position of its last step. */
-function entries(list) {
+function entries(list, cancelling) {
   const commands = new Map();
   for (const { event, at } of list) {
     if (event.kind !== "command" || !event.data?.id) continue;
@@ -99,7 +100,7 @@ function entries(list) {
     if (!steps) items.push(item(event));
     else if (!steps.listed) {
       steps.listed = true;
-      items.push(commandItem(event, steps));
+      items.push(commandItem(event, steps, cancelling));
     }
   }
   return items;
@@ -132,7 +133,7 @@ function clockNote(event) {
   );
 }
 
-function commandItem(event, steps) {
+function commandItem(event, steps, cancelling) {
   const { data } = event;
   const first = steps[0];
   return h(
@@ -161,6 +162,7 @@ function commandItem(event, steps) {
         { class: "steps" },
         steps.map((step) => stepItem(step, first.at)),
       ),
+      cancelling?.button({ device: event.device, ...data }),
     ),
   );
 }

@@ -5,6 +5,7 @@ import { h, throttle, setChildren } from "./dom.js";
 import { known, moment, timeElement, words } from "./format.js";
 import { STATES, answerText } from "./event_summary.js";
 import { deviceLink } from "./label.js";
+import { Cancelling } from "./cancel.js";
 import { PagedHistory } from "./paged_history.js";
 import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
 
@@ -13,11 +14,12 @@ const MAX_SHOWN = 1000;
 const TIMES = { 0: "not", 1: "once", 2: "twice" };
 
 /** Open the view; `id` is a command to expand. `query` has the selection, `storeQuery` stores it in the URL. */
-export function open({ live, labels, id, query, storeQuery }) {
+export function open({ live, rights, labels, id, query, storeQuery }) {
   let chosen = fromQuery(query);
   const commands = new Map();
   const details = new Map();
   const opened = new Set(id ? [id] : []);
+  const cancelling = new Cancelling(rights, (one) => labels.of(one));
 
   const device = h("input", {
     type: "search",
@@ -80,6 +82,7 @@ export function open({ live, labels, id, query, storeQuery }) {
     empty,
     table,
     pages.element,
+    cancelling.element,
   );
 
   const choose = () => {
@@ -126,7 +129,9 @@ export function open({ live, labels, id, query, storeQuery }) {
     );
     setChildren(
       body,
-      list.flatMap((command) => rows(command, opened.has(command.id), details.get(command.id), labels, toggle)),
+      list.flatMap((command) =>
+        rows(command, opened.has(command.id), details.get(command.id), { labels, toggle, cancelling }),
+      ),
     );
     table.hidden = list.length === 0;
     empty.hidden = list.length > 0 && !pages.problem;
@@ -142,6 +147,7 @@ export function open({ live, labels, id, query, storeQuery }) {
       commands.set(data.id, { ...data, device: data.device ?? about, time });
     else commands.delete(data.id);
     if (details.has(data.id)) details.set(data.id, data);
+    cancelling.update(data);
     if (commands.size > MAX_SHOWN) {
       commands.delete(commands.keys().next().value);
       pages.full = `The last ${MAX_SHOWN} are shown.`;
@@ -175,6 +181,7 @@ export function open({ live, labels, id, query, storeQuery }) {
       skipped.stop();
       renamed.stop();
       labels.removeEventListener("change", renamed);
+      cancelling.close();
       live.removeEventListener("skipped", skipped);
       live.removeEventListener("event", onEvent);
     },
@@ -191,7 +198,7 @@ function toQuery(chosen) {
   return new URLSearchParams(Object.entries(chosen).filter(([, value]) => value));
 }
 
-function rows(command, isOpen, record, labels, toggle) {
+function rows(command, isOpen, record, { labels, toggle, cancelling }) {
   const button = h(
     "button",
     {
@@ -223,7 +230,7 @@ function rows(command, isOpen, record, labels, toggle) {
     h("td", {}, stateChip(command.state)),
     h("td", { class: "event-summary" }, [command.reason, answerText(command.answer)].filter(Boolean).join("; ")),
     h("td", {}, command.issued_by ?? "—", command.key ? h("small", {}, ` key ${command.key}`) : null),
-    h("td", {}, button),
+    h("td", { class: "row-buttons" }, button, cancelling.button(command)),
   );
   return isOpen
     ? [row, h("tr", { class: "opened" }, h("td", { colspan: 7 }, record ? steps(record) : "Loading…"))]

@@ -13,7 +13,7 @@ import { Timeline } from "./timeline.js";
 import { TrackMap } from "./track_map.js";
 
 /** Open the view of the device with this id or IMEI. */
-export function open({ config, live, fleet, id }) {
+export function open({ config, rights, live, fleet, id }) {
   let device = null;
   let detail = null;
   const heading = h("h1", { tabindex: -1 }, id);
@@ -22,10 +22,10 @@ export function open({ config, live, fleet, id }) {
   const facts = h("dl", { class: "details" });
   const peripherals = h("section", { class: "card", hidden: true });
   const map = new TrackMap(config);
-  const timeline = new Timeline(id);
   const frames = new Frames(id);
   const links = documentLinks(id);
-  const form = config.commands ? new CommandForm(id, () => detail) : null;
+  const form = rights.commands ? new CommandForm(id, () => detail, rights) : null;
+  const timeline = new Timeline(id, form?.cancelling);
   const naming = config.labels
     ? new LabelForm(
         () => device ?? id,
@@ -77,6 +77,7 @@ export function open({ config, live, fleet, id }) {
     map.position(summary);
     drawPeripherals(peripherals, detail.peripherals);
     form?.offer(summary.device, detail.peripherals);
+    form?.refuse(rights.against(summary.label));
   };
   const rename = (label) => {
     if (!detail) return load();
