@@ -28,10 +28,20 @@ class PartitionAway(txredisapi.ConnectionError):  # type: ignore[misc]
         self.number = number
 
 
-async def reach(clock: Any, number: int, asking: Awaitable[_T]) -> _T:
+def cannot_serve(error: BaseException) -> bool:
+    """Return whether a partition can't serve now; WRONGTYPE, for example, refuses a single request only."""
+    return isinstance(error, txredisapi.ConnectionError) or is_state_of_server(error)
+
+
+async def reach(
+    clock: Any,
+    number: int,
+    asking: Awaitable[_T],
+    is_away: Callable[[BaseException], bool] = cannot_serve,
+) -> _T:
     """Return what a partition answers; raise PartitionAway when it can't serve, or not soon.
 
-    Its own refusals of this request, such as WRONGTYPE, are passed on. A request that is overdue goes on.
+    Other errors are passed on. A request that is overdue goes on.
     """
     answer: defer.Deferred[_T] = defer.Deferred()
     asked: defer.Deferred[_T] = defer.ensureDeferred(asking)  # type: ignore[arg-type]
@@ -46,7 +56,7 @@ async def reach(clock: Any, number: int, asking: Awaitable[_T]) -> _T:
     except defer.TimeoutError:
         raise PartitionAway(number) from None
     except txredisapi.RedisError as error:
-        if isinstance(error, txredisapi.ConnectionError) or is_state_of_server(error):
+        if is_away(error):
             raise PartitionAway(number) from error
         raise
 
@@ -74,9 +84,11 @@ class PartitionedQueries:
     partitions: Partitions
     stores: Sequence[DeviceQueries]
     clock: Any = None
+    #: Which errors of one of several partitions say that it is away.
+    is_away: Callable[[BaseException], bool] = cannot_serve
 
     async def _ask(self, number: int, ask: Callable[[DeviceQueries], Awaitable[_T]]) -> _T:
-        return await reach(self.clock, number, ask(self.stores[number]))
+        return await reach(self.clock, number, ask(self.stores[number]), self.is_away)
 
     async def look_up(self, name: str) -> Known:
         """Return the device that `name` stands for: an IMEI, a device id, or a sub-lock's id.

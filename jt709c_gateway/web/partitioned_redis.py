@@ -12,7 +12,7 @@ from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.partitioned_queries import PartitionAway, PartitionedQueries
 from jt709c_gateway.redis.partitions import Partitions
-from jt709c_gateway.web.redis_client import PartitionsAway, WebRedis
+from jt709c_gateway.web.redis_client import PartitionsAway, WebRedis, is_away
 
 _T = TypeVar("_T")
 
@@ -85,7 +85,7 @@ class PartitionedWebRedis(MultiService):
             redis = WebRedis(reactor, keys, reply_timeout, number if self.several else None)
             redis.setServiceParent(self)  # type: ignore[no-untyped-call]
             self.partitions.append(WebPartition(number, redis, CommandStore(redis, keys, gateway)))
-        self.queries = PartitionedQueries(layout, [one.store for one in self.partitions])
+        self.queries = PartitionedQueries(layout, [one.store for one in self.partitions], is_away=is_away)
         #: One partition of each server.
         self.servers: Sequence[WebPartition] = self.partitions[:1]
 

@@ -10,9 +10,9 @@ from twisted.internet import defer
 
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.connector import RedisConnector
-from jt709c_gateway.redis.errors import is_state_of_server, is_wrong_type
+from jt709c_gateway.redis.errors import is_wrong_type
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.partitioned_queries import PartitionAway
+from jt709c_gateway.redis.partitioned_queries import PartitionAway, cannot_serve
 from jt709c_gateway.redis.pubsub import ListenerEndpoint, OnMessage, Subscriptions
 
 #: Seconds that a request waits for a connection.
@@ -35,11 +35,9 @@ def numbers_away(error: BaseException) -> list[int]:
     return list(error.numbers) if isinstance(error, PartitionsAway) else []
 
 
-def _is_away(error: BaseException) -> bool:
+def is_away(error: BaseException) -> bool:
     """Whether a partition can't serve now. A missing right is another matter, which the log has to name."""
-    if isinstance(error, txredisapi.ConnectionError):
-        return True
-    return is_state_of_server(error) and not _RIGHTS.search(str(error))
+    return cannot_serve(error) and not _RIGHTS.search(str(error))
 
 
 def _checked(result: Any) -> Any:
@@ -129,7 +127,7 @@ class WebRedis(MultiService):
         return asked if self.number is None else asked.addErrback(self._name)
 
     def _name(self, failure: Any) -> Any:
-        if self.number is not None and _is_away(failure.value):
+        if self.number is not None and is_away(failure.value):
             raise PartitionAway(self.number) from failure.value
         return failure
 
