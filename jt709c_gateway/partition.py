@@ -26,7 +26,7 @@ from jt709c_gateway.redis.committer import Committer, Limits
 from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.gateway_connections import GatewayConnections
 from jt709c_gateway.redis.partition_check import PartitionCheck
-from jt709c_gateway.redis.partition_marker import WrongPartitions
+from jt709c_gateway.redis.partition_marker import WrongPartitions, problem, read_marker
 from jt709c_gateway.redis.partitioned_queries import PartitionedQueries, gather
 from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.redis_time import RedisTime
@@ -169,6 +169,7 @@ class Partition(MultiService):
         self.background_tasks = BackgroundTasks(
             shared.reactor, gateway, self.dispatcher, self.keys, settings.gateway_ttl, self.poller
         )
+        self.background_tasks.divided = self._divided
         self.fleet_stats = FleetStats(shared.reactor, self.context)
         self.data_loss = DataLossDetector(shared.reactor, self.dispatcher)
         # Children are stopped in reverse: the connections to Redis last.
@@ -190,11 +191,19 @@ class Partition(MultiService):
         try:
             await self._shared.check.check(protocol, self.number)
         except WrongPartitions as error:
-            # Others find the same.
-            if self._shared.check.first_refusal():
-                self._shared.refused(str(error))
+            self._refused(str(error))
             raise
         await self.rights.examine(protocol)
+
+    def _divided(self, marker: bytes) -> None:
+        """End the gateway, which was suspended while the fleet was divided in another way."""
+        partitions, key = self._shared.partitions, self.keys.partitions
+        self._refused(problem(partitions.prefix, key, read_marker(marker), partitions.count))
+
+    def _refused(self, reason: str) -> None:
+        # Others find the same.
+        if self._shared.check.first_refusal():
+            self._shared.refused(reason)
 
     def _commands_ready(self) -> None:
         self.background_tasks.on_redis_ready()

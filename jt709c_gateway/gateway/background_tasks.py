@@ -17,6 +17,7 @@ from jt709c_gateway.gateway.commands.recovery import CommandRecovery
 from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.gateway.membership import GatewayMembership
 from jt709c_gateway.redis.command_store_types import NotOurs
+from jt709c_gateway.redis.errors import other_marker
 from jt709c_gateway.redis.keys import Keys
 
 _TICK: Final = 0.25
@@ -73,6 +74,8 @@ class BackgroundTasks(Service):
         self._adoption = GatewayAdoption(dispatcher, self.membership, self._recovery)
         #: Called when a later run owns our name, after this run has stopped its work.
         self.superseded: Callable[[], None] = lambda: None
+        #: Called with the marker of our partition, when the fleet was divided in another way meanwhile.
+        self.divided: Callable[[bytes], None] = lambda marker: None
 
     def startService(self) -> None:
         """Start the tasks that need no Redis."""
@@ -152,6 +155,8 @@ class BackgroundTasks(Service):
         if failure.check(NotOurs):
             # A later round determines which claims are still ours.
             self.log.debug("{job} came too late", job=job.__name__)
+        elif (marker := other_marker(failure.value)) is not None:
+            self.divided(marker)
         elif failure.check(txredisapi.RedisError):
             self._context.refusals.report(_REFUSED.get(job.__name__, job.__name__), failure.value)
         else:

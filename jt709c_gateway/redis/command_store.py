@@ -87,7 +87,7 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         flat = [part for item in record.items() for part in item]
         result: int = await scripts.run(
             self.caller,
-            scripts.ACCEPT.publishing_on(self.keys.channels),
+            scripts.ACCEPT.form_for(self.keys),
             [
                 self.keys.command(command_id),
                 self.keys.waiting(device),
@@ -138,7 +138,7 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         keys = self.keys
         result = await scripts.run(
             self.caller,
-            scripts.REPORT.publishing_on(self.keys.channels),
+            scripts.REPORT.form_for(self.keys),
             [keys.command(command_id), keys.events, keys.history(device)],
             [keys.prefix, device, state, event, *caps],
         )
@@ -154,7 +154,7 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         """
         reply = await scripts.run(
             self.caller,
-            scripts.CLAIM,
+            scripts.CLAIM.form_for(self.keys),
             [
                 self.keys.waiting(device),
                 self.keys.under_way(self.gateway),
@@ -205,7 +205,7 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         """Claim a command from anywhere in its lock's queue; None when it is not in the queue."""
         reply = await scripts.run(
             self.caller,
-            scripts.REMOVE,
+            scripts.REMOVE.form_for(self.keys),
             [self.keys.command(command_id), self.keys.under_way(self.gateway)],
             [self.keys.prefix, command_id, self.holder],
         )
@@ -264,7 +264,10 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         Beyond `limit` IMEIs, another one is forgotten; its device reports it again when it connects.
         """
         await scripts.run(
-            self.caller, scripts.IMEI, [self.keys.imei], [self.keys.prefix, imei, device, limit]
+            self.caller,
+            scripts.IMEI.form_for(self.keys),
+            [self.keys.imei],
+            [self.keys.prefix, imei, device, limit],
         )
 
     async def notify_owner(self, device: str) -> None:
@@ -284,7 +287,7 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         keys = self.keys
         reply = await scripts.run(
             self.caller,
-            scripts.ADOPT,
+            scripts.ADOPT.form_for(self.keys),
             [
                 keys.gateway(gateway),
                 keys.intake(gateway),

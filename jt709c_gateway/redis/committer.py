@@ -135,7 +135,7 @@ class Committer:
     _limits: bytes = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._script, keys = COMMIT.publishing_on(self.keys.channels), self.keys
+        self._script, keys = COMMIT.form_for(self.keys), self.keys
         self.marker = keys.commit_marker(self.gateway, self.boot)
         self._call = ("EVALSHA", self._script.hash, 1, keys.events, keys.prefix, self.marker)
         self._limits, self._outcomes = self.limits.packed(), CommitOutcomes(self.clock, self.statistics)

@@ -17,9 +17,12 @@ _KEYS: Final = {"BLMOVE": 2, "LMOVE": 2}
 _ACL: Final = re.compile(r"(?:NOPERM |ACL failure in script: )No permissions to access a (?:key|channel)")
 #: UNBLOCKED is the reply to a blocking command when its server becomes a replica.
 _STATE_OF_SERVER: Final = re.compile(
-    r"(?:NOPERM|NOAUTH|READONLY|OOM|MISCONF|NOREPLICAS|UNBLOCKED|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
+    r"(?:NOPERM|NOAUTH|READONLY|OOM|MISCONF|NOREPLICAS|UNBLOCKED|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|"
+    r"DIVIDED)\b"
     r"|.*ACL failure in script"
 )
+#: The refusal of `partition_guard.lua`, with the marker.
+_DIVIDED: Final = re.compile(r"\bDIVIDED (.*?)(?: script: .*)?$")
 
 
 def explain(text: str, command: Sequence[object] = ()) -> str:
@@ -44,6 +47,12 @@ def explain(text: str, command: Sequence[object] = ()) -> str:
 def is_state_of_server(error: BaseException) -> bool:
     """Return whether the server's state (rights, memory, a replica) caused an error, not the request."""
     return isinstance(error, txredisapi.ResponseError) and bool(_STATE_OF_SERVER.match(str(error)))
+
+
+def other_marker(error: BaseException) -> bytes | None:
+    """Return the marker with which a script refuses a gateway whose partitions are others; else None."""
+    found = _DIVIDED.search(str(error)) if isinstance(error, txredisapi.ResponseError) else None
+    return None if found is None else found[1].encode()
 
 
 def is_wrong_type(reply: object) -> bool:

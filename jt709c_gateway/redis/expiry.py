@@ -61,7 +61,7 @@ async def expire(
     """
     looked_at, ended, refused, reason, states = await scripts.run(
         caller,
-        scripts.EXPIRE.publishing_on(keys.channels),
+        scripts.EXPIRE.form_for(keys),
         [keys.deadlines, keys.events, keys.recent_commands],
         [
             keys.prefix,

@@ -45,7 +45,7 @@ class GatewayConnections(MultiService):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._redis_time = redis_time
-        self._channels = keys.channels
+        self._keys = keys
         probe = keys.imei
         self._examine = examine
         usable = partial(LateConnection, probe=probe, prepare=self._prepare)
@@ -86,7 +86,7 @@ class GatewayConnections(MultiService):
             # The rights check reports a missing right.
             with suppress(txredisapi.ResponseError):
                 await self._redis_time.measure(protocol)
-        await scripts.load(protocol, self._channels)
+        await scripts.load(protocol, self._keys)
         await self._examine(protocol)
 
     async def _prepare_synced(self, protocol: RedisProtocol) -> None:

@@ -35,7 +35,9 @@ class GatewayRegistry:
 
     async def next_run(self) -> int:
         """Return the number of a new run, higher than all before."""
-        number: int = await scripts.run(self.caller, scripts.ENTER, [self.keys.epoch], [])
+        number: int = await scripts.run(
+            self.caller, scripts.ENTER.form_for(self.keys), [self.keys.epoch], [self.keys.prefix]
+        )
         return number
 
     async def renew(self, said: bytes, ttl: float) -> bool:
@@ -44,9 +46,9 @@ class GatewayRegistry:
         _, _, run = self.holder.rpartition("/")
         renewed = await scripts.run(
             self.caller,
-            scripts.RENEW,
+            scripts.RENEW.form_for(keys),
             [keys.gateway(self.gateway), keys.gateways, keys.epoch],
-            [said, int(ttl * 1000), self.gateway, run],
+            [keys.prefix, said, int(ttl * 1000), self.gateway, run],
         )
         return bool(renewed)
 

@@ -28,6 +28,8 @@ class Keys:
 
     prefix: str = DEFAULT_PREFIX
     channels: Channels = Channels.OWN
+    #: How many partitions the fleet has.
+    count: int = 1
 
     def channel(self, kind: str, device: str) -> str:
         """Channel on which events of this kind and device are published; `*` for either makes a pattern."""

@@ -8,6 +8,8 @@ from typing import Final
 from jt709c_gateway.redis.keys import Channels, Keys
 
 _NAME: Final = re.compile(r"\bkey_([a-z_]+)\b")
+#: Stands for the value of the marker of a partition.
+_COUNT: Final = re.compile(r"\bpartition_count\b")
 #: The name of channels, and what derives their prefix from that of a partition.
 _CHANNEL: Final = "channel"
 _SHARED: Final = "local channels = string.match(prefix, '^(.*):')\n"
@@ -19,10 +21,11 @@ _VARIABLE: Final = "\0"
 Part = str | tuple[str, ...]
 
 
-def assemble(*parts: Part, channels: Channels = Channels.OWN) -> bytes:
+def assemble(*parts: Part, channels: Channels = Channels.OWN, count: int = 1) -> bytes:
     """Return the source made of these files in `lua`, with the names of keys put in.
 
-    `channels` says where the script publishes events.
+    `channels` says where the script publishes events, and `count` how many partitions there are: it stands
+    for `partition_count`, as text, which is false for a single one.
 
     `ARGV[1]` of a script with such names is the prefix. `key_devices` stands for the name `Keys.devices`, and
     `key_device` for that of `Keys.device` up to its first variable part: ``key_device .. device``. Each is
@@ -41,6 +44,7 @@ def assemble(*parts: Part, channels: Channels = Channels.OWN) -> bytes:
         start = "channels" if shared and found[1] == _CHANNEL else "prefix"
         return f"{start} .. '{_constant(found[1])}'"
 
+    code = _COUNT.sub(f"'{count}'" if count > 1 else "false", code)
     code, names = _NAME.subn(named, code)
     head = "local prefix = ARGV[1]\n" + (_SHARED if shared else "")
     return (head + code if names else code).encode()

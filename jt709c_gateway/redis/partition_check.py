@@ -14,7 +14,7 @@ from twisted.internet import defer
 
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.partition_marker import WrongPartitions, problem, read_marker
+from jt709c_gateway.redis.partition_marker import WrongPartitions, moved_to, problem, read_marker
 from jt709c_gateway.redis.partitions import Partitions, partition_prefix
 from jt709c_gateway.redis.scripts import Caller
 
@@ -52,7 +52,8 @@ class PartitionCheck:
         if packed is None:
             await self._wait_for_others(number)
             single = Keys(prefix)
-            found = await scripts.run(caller, _MARK, [key, key], [count, single.partitions, single.epoch])
+            arguments = [count, moved_to(prefix, count), single.partitions, single.epoch]
+            found = await scripts.run(caller, _MARK, [key, key], arguments)
             if found is not None:
                 place, packed = found
                 key = (key, single.partitions, single.epoch)[place]
@@ -107,7 +108,10 @@ class PartitionCheck:
         single, first = Keys(prefix), Keys(partition_prefix(prefix, 0))
         try:
             found = await scripts.run(
-                caller, _MARK, [single.partitions, single.epoch], ["0", first.partitions]
+                caller,
+                _MARK,
+                [single.partitions, single.epoch],
+                ["0", moved_to(prefix, 1), first.partitions],
             )
         except txredisapi.ResponseError as error:
             if "NOPERM" in str(error):

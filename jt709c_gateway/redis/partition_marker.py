@@ -33,6 +33,11 @@ def read_marker(packed: bytes) -> Marker | None:
     return found
 
 
+def moved_to(prefix: str, count: int) -> bytes:
+    """Return the marker of a partition whose keys were moved to so many partitions under the same prefix."""
+    return msgspec.json.encode(Moved(count, prefix))
+
+
 class WrongPartitions(Exception):
     """The store is divided into another number of partitions; the text says what to do."""
 
@@ -68,8 +73,13 @@ def problem(prefix: str, key: str, found: Marker | None, expected: int) -> str:
 
 
 def count_in(prefix: str, key: str, packed: bytes) -> int:
-    """Return the number in the marker `key`; raise WrongPartitions when there is none that holds now."""
+    """Return the number in the marker `key`; raise WrongPartitions when there is none that holds now.
+
+    A partition that is no more says how many there are under the same prefix.
+    """
     found = read_marker(packed)
+    if isinstance(found, Moved) and found == Moved(found.after, prefix):
+        return found.after
     if not isinstance(found, int):
         raise WrongPartitions(problem(prefix, key, found, 0))
     return found

@@ -35,7 +35,9 @@ class Partitions:
         if self.count == 1:
             return (Keys(self.prefix),)
         channels = Channels.SHARDED if self.sharded else Channels.SHARED
-        return tuple(Keys(partition_prefix(self.prefix, number), channels) for number in range(self.count))
+        return tuple(
+            Keys(partition_prefix(self.prefix, number), channels, self.count) for number in range(self.count)
+        )
 
     def __iter__(self) -> Iterator[Keys]:
         """Iterate over the names of the keys of each partition."""

@@ -8,7 +8,7 @@ import txredisapi
 from attrs import field, frozen
 from twisted.internet import defer
 
-from jt709c_gateway.redis.keys import Channels
+from jt709c_gateway.redis.keys import Channels, Keys
 from jt709c_gateway.redis.lua_source import Part, assemble
 
 #: How often a script is loaded for one call: it can be flushed between loading and use.
@@ -27,26 +27,28 @@ class Script:
     @classmethod
     def of(cls, name: str, *parts: Part) -> "Script":
         """Assemble the script `name` from the files `parts`; by default from the file of its name."""
-        return _assembled(name, parts or (name,), Channels.OWN)
+        return _assembled(name, parts or (name,), Channels.OWN, 1)
 
-    def publishing_on(self, channels: Channels) -> "Script":
-        """Return the form of this script that publishes events there."""
-        return _assembled(self.name, self.parts, channels)
+    def form_for(self, keys: Keys) -> "Script":
+        """Return the form of this script for these channels and so many partitions."""
+        return _assembled(self.name, self.parts, keys.channels, keys.count)
 
 
 @cache
-def _assembled(name: str, parts: tuple[Part, ...], channels: Channels) -> Script:
-    source = assemble(*parts, channels=channels)
+def _assembled(name: str, parts: tuple[Part, ...], channels: Channels, count: int) -> Script:
+    source = assemble(*parts, channels=channels, count=count)
     return Script(name, parts, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
+#: What the scripts begin with by which a gateway writes.
+_GUARD: Final = "partition_guard"
 #: What the scripts that touch a command begin with.
-_COMMAND: Final = ("checks", "command_common")
+_COMMAND: Final = (_GUARD, "checks", "command_common")
 
 #: Called by `Committer`.
 COMMIT: Final = Script.of(
     "commit",
-    *("checks", "history_rank", "commit"),
+    *(_GUARD, "checks", "history_rank", "commit"),
     (
         "commit_devices",
         "commit_checks",
@@ -62,23 +64,24 @@ CLAIM: Final = Script.of("command_claim", *_COMMAND, "command_claim")
 REMOVE: Final = Script.of("command_remove", *_COMMAND, "command_remove")
 ADOPT: Final = Script.of("command_adopt", *_COMMAND, "command_adopt")
 REPORT: Final = Script.of("command_report", *_COMMAND, "history_rank", "command_report")
-HANDS: Final = Script.of("command_in_hand", *_COMMAND, "command_in_hand")
+HANDS: Final = Script.of("command_in_hand", "checks", "command_common", "command_in_hand")
 EXPIRE: Final = Script.of("command_expire", *_COMMAND, "history_rank", "command_states", "command_expire")
 ASK: Final = Script.of("device_ask")
-ENTER: Final = Script.of("gateway_enter")
-RENEW: Final = Script.of("gateway_renew")
+ENTER: Final = Script.of("gateway_enter", _GUARD, "gateway_enter")
+RENEW: Final = Script.of("gateway_renew", _GUARD, "gateway_renew")
 SURVEY: Final = Script.of("fleet_survey")
 FLEET: Final = Script.of("fleet_read")
 RIGHTS: Final = Script.of("rights")
-PARK: Final = Script.of("transfer_park", "checks", "transfer_park")
-IMEI: Final = Script.of("imei_note")
+PARK: Final = Script.of("transfer_park", _GUARD, "checks", "transfer_park")
+DELIVER: Final = Script.of("transfer_deliver", _GUARD, "transfer_deliver")
+IMEI: Final = Script.of("imei_note", _GUARD, "imei_note")
 LATEST: Final = Script.of("events_latest")
 LABEL: Final = Script.of("label_write")
 
 SCRIPTS: Final = (
     *(COMMIT, ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, HANDS, EXPIRE),
     *(ASK, ENTER, RENEW, SURVEY, FLEET, RIGHTS),
-    *(PARK, IMEI, LATEST, LABEL),
+    *(PARK, DELIVER, IMEI, LATEST, LABEL),
 )
 
 
@@ -89,10 +92,10 @@ class Caller(Protocol):
         """Send one command; return a Deferred of its reply."""
 
 
-async def load(caller: Caller, channels: Channels = Channels.OWN) -> None:
-    """Load all scripts into the server, in the form that publishes events on these channels."""
+async def load(caller: Caller, keys: Keys) -> None:
+    """Load all scripts into the server, in the form for these channels and so many partitions."""
     for script in SCRIPTS:
-        await caller.call("SCRIPT", "LOAD", script.publishing_on(channels).source)
+        await caller.call("SCRIPT", "LOAD", script.form_for(keys).source)
 
 
 async def run(caller: Caller, script: Script, keys: list[str], arguments: list[Any]) -> Any:

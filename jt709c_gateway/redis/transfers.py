@@ -5,7 +5,7 @@ of the partition where it came up, and then delivered; it may be delivered twice
 """
 
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from attrs import define
@@ -74,9 +74,9 @@ class TransferStore:
         keys = self.keys
         moved: int = await scripts.run(
             self.caller,
-            scripts.PARK,
+            scripts.PARK.form_for(keys),
             [keys.intake(self.gateway), keys.transfers, keys.commands],
-            [entry, transfer.packed(), transfer.entry, MAX_TRANSFERS],
+            [keys.prefix, entry, transfer.packed(), transfer.entry, MAX_TRANSFERS],
         )
         return Parked(moved)
 
@@ -114,14 +114,20 @@ def target_of(transfer: Transfer, partitions: Partitions) -> int | None:
 async def deliver(caller: Caller, keys: Keys, transfer: Transfer) -> None:
     """Deliver a transfer to the partition with these keys; txredisapi's errors are passed on."""
     if transfer.reply_to is None:
-        await caller.call("RPUSH", keys.commands, transfer.entry)
-        return
-    await push_outcome(caller, keys, transfer.reply_to, transfer.entry)
+        await push_command(caller, keys, transfer.entry)
+    else:
+        await push_outcome(caller, keys, transfer.reply_to, transfer.entry)
 
 
-async def push_outcome(caller: Any, keys: Keys, name: str, outcome: str) -> None:
+async def push_command(caller: Caller, keys: Keys, entry: bytes | str) -> None:
+    """Push an entry to the list of new commands of the partition with these keys."""
+    await _push(caller, keys, keys.commands, entry, 0, 0)
+
+
+async def push_outcome(caller: Caller, keys: Keys, name: str, outcome: str) -> None:
     """Push an outcome to the list of a `reply_to` name."""
-    key = keys.reply(name)
-    await caller.call("RPUSH", key, outcome)
-    await caller.call("LTRIM", key, -MAX_REPLIES, -1)
-    await caller.call("EXPIRE", key, REPLY_TTL)
+    await _push(caller, keys, keys.reply(name), outcome, MAX_REPLIES, REPLY_TTL)
+
+
+async def _push(caller: Caller, keys: Keys, to: str, entry: bytes | str, most: int, ttl: int) -> None:
+    await scripts.run(caller, scripts.DELIVER.form_for(keys), [to], [keys.prefix, entry, most, ttl])

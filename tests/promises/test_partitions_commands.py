@@ -5,7 +5,7 @@ from datetime import datetime
 
 from jt709c_gateway.commands.forwarding import forwarded_entry
 from jt709c_gateway.gateway.commands import partition_routing
-from jt709c_gateway.redis import transfers
+from jt709c_gateway.redis import scripts, transfers
 from jt709c_gateway.redis.transfers import read_transfer
 from tests.support.command_bench import GATEWAY_TTL, START
 from tests.support.commands import new_id
@@ -37,7 +37,7 @@ class ForwardingTests(PartitionedCase):
     def lose_the_reply(self, entry: str) -> None:
         """Push an entry to the wrong list; the reply that it has arrived in the right one is lost."""
         self.push(0, entry)
-        self.until_pending(1, "RPUSH")
+        self.until_pending(1, scripts.DELIVER.form_for(self.layout.keys[1]).hash)
         self.node.parts[1].lose(executed=len(self.node.parts[1].wire.pending))
         self.node.pass_time(5)
         self.node.parts[1].reconnect()
@@ -56,7 +56,7 @@ class ForwardingTests(PartitionedCase):
     def test_gateway_dies_in_between(self) -> None:
         """A gateway dies after it has forwarded an entry without an id; another gateway goes on."""
         self.push(0, unlock(self.locks[1].device, ttl=3600))
-        self.until_pending(1, "RPUSH")
+        self.until_pending(1, scripts.DELIVER.form_for(self.layout.keys[1]).hash)
         for one in self.node.parts:
             one.lose(executed=len(one.wire.pending))
         other = PartitionedNode(self.guarded, self.layout, "gw2", self.node.clock.seconds()).start()
@@ -194,9 +194,10 @@ class AwayTests(PartitionedCase):
         self.back()
         wire = self.node.parts[1].wire
         execute, refused = wire._execute, []
+        deliver = scripts.DELIVER.form_for(self.layout.keys[1]).hash
 
         def refuse(arguments: tuple[object, ...]) -> object:
-            if arguments[:2] == ("RPUSH", self.layout.keys[1].commands):
+            if deliver in arguments[:2]:
                 refused.append(arguments)
                 return partition_routing.txredisapi.ResponseError("OOM command not allowed")
             return execute(arguments)

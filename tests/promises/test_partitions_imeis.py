@@ -6,7 +6,6 @@ from jt709c_gateway.commands.signing import SigningKey, SigningKeys
 from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer
 from jt709c_gateway.protocol import jt709x
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.keys import Channels
 from jt709c_gateway.redis.partitions import Partitions
 from tests.support.command_bench import START
 from tests.support.commands import PASSWORD, new_id
@@ -84,7 +83,7 @@ class ImeiTests(PartitionedCase):
         """A lock reports its IMEI between the look-up of a command and its acceptance."""
         command = new_id()
         self.push(3, unlock(self.imei, id=command, ttl=3600))
-        self.until_pending(3, scripts.ACCEPT.publishing_on(Channels.SHARED).hash)
+        self.until_pending(3, scripts.ACCEPT.form_for(self.layout.keys[0]).hash)
         self.redis.call("HSET", self.layout.keys[3].imei, self.imei, self.lock.device)
         self.node.pass_time(3)
         self.assertEqual(self.waiting(self.lock.device), 1)

@@ -38,7 +38,7 @@ class Account:
         if arguments[:2] == ("EVALSHA", _RENEW) and result == 1:
             self.renewed[str(arguments[3])] = self.now
         elif arguments[:2] == ("EVALSHA", _ACCEPT) and result != 0:
-            prefix, command_id = arguments[3 + 8 + 6], arguments[3 + 8 + 3]
+            prefix, command_id = arguments[3 + 8], arguments[3 + 8 + 4]
             recent, came = f"{prefix}:commands:recent", f"{self.start + self.now:.6f}"
             if self.admin.call("TYPE", recent) == b"zset":
                 self.admin.call("ZADD", recent, "XX", came, command_id)

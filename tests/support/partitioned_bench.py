@@ -186,7 +186,7 @@ class PartitionedCase(SynchronousTestCase):
         self.redis: RedisClient = shared_server().client()
         self.addCleanup(self.redis.close)
         for script in scripts.SCRIPTS:
-            self.redis.call("SCRIPT", "LOAD", script.publishing_on(self.layout.keys[0].channels).source)
+            self.redis.call("SCRIPT", "LOAD", script.form_for(self.layout.keys[0]).source)
         user = f"gateway-of-{self.layout.prefix}"
         self.redis.call("ACL", "SETUSER", user, *rules_of(GATEWAY, self.layout.prefix))
         self.guarded = log_in(shared_server().client(), user, password_of(GATEWAY))

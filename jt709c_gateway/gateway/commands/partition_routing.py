@@ -21,6 +21,7 @@ from jt709c_gateway.redis.transfers import (
     Transfer,
     TransferStore,
     deliver,
+    push_command,
     read_transfer,
     target_of,
 )
@@ -78,7 +79,7 @@ class PartitionRouting:
             await self._park(entry, packed, target)
         elif own_id:
             try:
-                await self._call(target, "RPUSH", self.partitions.keys[target].commands, packed)
+                await self._push(target, packed)
             except txredisapi.RedisError:
                 await self.park(entry, command, target, now)
             else:
@@ -111,8 +112,9 @@ class PartitionRouting:
             raise PartitionAway(target)
         return parked is Parked.STORED
 
-    async def _call(self, target: int, *command: Any) -> Any:
-        return await reach(self.clock, target, self.callers[target].call(*command))
+    async def _push(self, target: int, entry: bytes | str) -> None:
+        pushing = push_command(self.callers[target], self.partitions.keys[target], entry)
+        await reach(self.clock, target, pushing)
 
     def outcome_writes(self, name: str, outcome: str, now: float) -> list[RedisCommand] | None:
         """Return what stores an outcome for another partition; None when its list is in this one.

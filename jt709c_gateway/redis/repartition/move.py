@@ -140,11 +140,8 @@ class Move:
         """Write the markers of the end; gateways can start when that of the first partition is written."""
         count, prefix = self.after.count, self.after.partitions.prefix
         for place in self.before.places:
-            if self.stays(place):
-                continue
-            if self.before.servers == self.after.servers and self.before.partitions.prefix == prefix:
-                await place.call("DEL", place.keys.partitions)
-            else:
+            if not self.stays(place):
+                # Refuses gateways with the old options, also those that were suspended meanwhile.
                 servers = "" if self.before.servers == self.after.servers else self.after.servers
                 marker = msgspec.json.encode(Moved(count, prefix, servers))
                 await place.call("SET", place.keys.partitions, marker)

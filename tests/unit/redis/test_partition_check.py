@@ -7,9 +7,18 @@ import txredisapi
 from twisted.internet import defer, task
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.errors import is_state_of_server, other_marker
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.partition_check import PartitionCheck
-from jt709c_gateway.redis.partition_marker import Moved, Moving, WrongPartitions, problem
+from jt709c_gateway.redis.partition_marker import (
+    Moved,
+    Moving,
+    WrongPartitions,
+    count_in,
+    moved_to,
+    problem,
+)
 from jt709c_gateway.redis.partitions import Partitions
 from tests.support import RedisError, key_prefix, shared_server
 
@@ -190,6 +199,24 @@ class DividedTests(MarkerCase):
         text = self.refusal(4)
         self.assertIn("give --redis 'redis://other:6379/0' --prefix fleet --partitions 1, or delete", text)
 
+    def test_moved_here(self) -> None:
+        """Partitions that are no more do not keep those from being used that have their keys now."""
+        self.mark(f"{self.prefix}:partitions", Moved(4, self.prefix))
+        self.assertIn(f"give --prefix {self.prefix} --partitions 4", self.refusal(1))
+        self.checked(4)
+        for number in range(4):
+            self.mark(f"{self.prefix}:{{{number}}}:partitions", Moved(1, self.prefix))
+        self.client.call("DEL", f"{self.prefix}:partitions")
+        self.assertIn(f"give --prefix {self.prefix} --partitions 1", self.refusal(4))
+        self.checked(1)
+
+    def test_count_of_moved(self) -> None:
+        """A partition that is no more tells readers how many there are now, unless they are elsewhere."""
+        key = f"{self.prefix}:{{0}}:partitions"
+        self.assertEqual(count_in(self.prefix, key, moved_to(self.prefix, 1)), 1)
+        with self.assertRaisesRegex(WrongPartitions, "give --prefix fleet --partitions 1"):
+            count_in(self.prefix, key, moved_to("fleet", 1))
+
     def test_malformed(self) -> None:
         """A marker that is none is refused, not taken for any number."""
         for value in ("", "four", "[4]", "4.5", "{}", b"\xff"):
@@ -203,3 +230,44 @@ class DividedTests(MarkerCase):
 
     def test_plural(self) -> None:
         self.assertIn("from 4 to 1 partition:", problem("p", "k", Moving(4, 1), 4))
+
+
+class GuardTests(MarkerCase):
+    """Scripts by which a gateway writes refuse one whose fleet was divided in another way meanwhile."""
+
+    def enter(self, keys: Keys) -> "defer.Deferred[int]":
+        entering = scripts.run(self, scripts.ENTER.form_for(keys), [keys.epoch], [keys.prefix])
+        return defer.Deferred.fromCoroutine(entering)
+
+    def test_several(self) -> None:
+        """Its own number lets it write, and no marker, since Redis may have lost it; others do not."""
+        keys = Partitions(self.prefix, 4).keys[1]
+        self.assertEqual(self.successResultOf(self.enter(keys)), 1)
+        self.client.call("SET", keys.partitions, 4)
+        self.assertEqual(self.successResultOf(self.enter(keys)), 2)
+        for marker in (8, Moving(4, 8), Moved(3, self.prefix)):
+            self.mark(keys.partitions, marker)
+            error = self.failureResultOf(self.enter(keys), txredisapi.ResponseError).value
+            self.assertEqual(other_marker(error), msgspec.json.encode(marker))
+            self.assertTrue(is_state_of_server(error))
+        self.assertEqual(self.client.call("GET", keys.epoch), b"2")
+
+    def test_single(self) -> None:
+        """A single partition has no marker; one whose user may not read it writes as before."""
+        keys = Keys(self.prefix)
+        self.assertEqual(self.successResultOf(self.enter(keys)), 1)
+        self.mark(keys.partitions, Moving(1, 4))
+        self.failureResultOf(self.enter(keys), txredisapi.ResponseError)
+        self.client.call("DEL", keys.partitions)
+        user = f"limited-{self.prefix}"
+        self.addCleanup(self.client.call, "ACL", "DELUSER", user)
+        self.client.call("ACL", "SETUSER", user, "on", ">x", "+@all", f"~{self.prefix}:epoch")
+        with shared_server().client() as limited:
+            limited.call("AUTH", user, "x")
+            self.patch(self, "client", limited)
+            self.assertEqual(self.successResultOf(self.enter(keys)), 2)
+
+    def test_other_errors(self) -> None:
+        """Another refusal is none of these."""
+        self.assertIsNone(other_marker(txredisapi.ResponseError("OOM command not allowed")))
+        self.assertIsNone(other_marker(txredisapi.ConnectionError("DIVIDED 4")))

@@ -6,6 +6,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.partition_marker import moved_to
 from jt709c_gateway.redis.repartition.names import FATES, parse_name
 from jt709c_gateway.redis.repartition.stores import MoveError, Store
 from tests.support import ValkeyServer
@@ -26,7 +27,9 @@ from tests.support.repartition_case import MoveCase
 class NameTests(SynchronousTestCase):
     def test_every_key(self) -> None:
         """No key of the contract is forgotten, and each is recognised."""
-        kinds = {name for name in vars(Keys) if not name.startswith("_")} - {"prefix", "channel", "channels"}
+        kinds = {name for name in vars(Keys) if not name.startswith("_")} - {
+            *("prefix", "channel", "channels", "count")
+        }
         self.assertEqual(kinds, set(FATES))
         keys = Keys("")
         for kind in kinds:
@@ -44,13 +47,17 @@ class NameTests(SynchronousTestCase):
 
 class MoveTests(MoveCase):
     def test_numbers(self) -> None:
-        """From any number to any other, and back."""
+        """From any number to any other, and back; a partition that is no more says how many there are."""
         before = self.filled(1)
         for count in (4, 8, 3, 1):
             after = self.store(count)
             self.check_moved(before, after)
             if count != 1:
-                self.assertEqual(self.refused_single(), [])
+                self.assertEqual(self.refused_single(), [f"{self.prefix}:partitions".encode()])
+            for place in before.places:
+                if not after.has(place):
+                    marker = self.clients[0].call("GET", place.keys.partitions)
+                    self.assertEqual(marker, moved_to(self.prefix, count))
             before = after
 
     def refused_single(self) -> list[bytes]:
