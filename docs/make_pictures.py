@@ -15,15 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from jt709c_gateway.protocol import jt709, jt808
+
 DEVICE = "794308010001"
+#: Locks that need attention: what differs from one that doesn't.
+TROUBLE: dict[str, dict[str, int]] = {
+    "794308010011": {"alarms": 1 << 16},
+    "794308010012": {"status": jt709.STATUS_MOTOR, "speed": 43},
+    "794308010013": {"battery": 9},
+}
+#: The lock that is unlocked on a phone.
+SECOND = "794308010002"
 #: Name, address on the page, width and height, and what must be seen before the picture is taken.
 PICTURES = (
-    ("fleet", "", 1280, 290, "demo"),
+    ("fleet", "", 1280, 290, DEVICE),
     ("lock", f"#/device/{DEVICE}", 1100, 800, "confirmed"),
+    ("attention", "", 1280, 390, "low battery"),
+    ("phone", f"#/device/{SECOND}", 375, 667, SECOND),
 )
 #: Seconds for anything to come; and for the locks to travel some way, so that tracks can be seen.
 PATIENCE, JOURNEY = 60.0, 60.0
@@ -42,6 +55,7 @@ class Demo:
     def __init__(self) -> None:
         self.directory = tempfile.mkdtemp(prefix="jt709c-pictures-")
         lock, page = free_port(), free_port()
+        self._lock_port, self._connections = lock, list[socket.socket]()
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-u", "-m", "jt709c_gateway.program", "--demo", "--no-udp"),
@@ -77,8 +91,29 @@ class Demo:
             stdout=subprocess.DEVNULL,
         )
 
+    def add_trouble(self) -> None:
+        """Add locks that need attention, which stay connected."""
+        for device, fields in TROUBLE.items():
+            battery = {jt709.BATTERY_PERCENT: bytes([fields.get("battery", 80)])}
+            body = jt709.encode(
+                alarm_bits=fields.get("alarms", 0),
+                status=jt709.STATUS_FIX | fields.get("status", 0),
+                latitude=51.9,
+                longitude=4.4,
+                altitude_m=0,
+                speed_kmh=fields.get("speed", 0),
+                course_deg=90,
+                time=datetime.now(UTC).replace(microsecond=0),
+                items=battery,
+            )
+            connection = socket.create_connection(("127.0.0.1", self._lock_port))
+            connection.sendall(jt808.encode(0x0200, bytes.fromhex(device), 1, body))
+            self._connections.append(connection)
+
     def stop(self) -> None:
         """Stop it and remove its directory."""
+        for connection in self._connections:
+            connection.close()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(30)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -90,18 +125,34 @@ def chromium() -> str | None:
     return os.environ.get("JT709C_CHROMIUM") or next((one for one in map(shutil.which, names) if one), None)
 
 
+def unlock(page: Page) -> None:
+    """Press the large button of the lock's page, and wait for the outcome."""
+    button = page.locator("[data-unlock]")
+    button.click()
+    page.locator("#quick-password").fill("888888")
+    button.click()
+    page.get_by_role("dialog").get_by_role("button", name="Yes").click()
+    page.locator('.followed[data-state="confirmed"]').wait_for(timeout=PATIENCE * 1000)
+
+
 def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
     """Take all pictures; an error when what should be seen doesn't come."""
     credentials = {"username": demo.user, "password": demo.password}
     taken = []
     for name, address, width, height, text in PICTURES:
+        if name == "attention":
+            demo.add_trouble()
         context = browser.new_context(
-            viewport={"width": width, "height": height}, http_credentials=credentials, timezone_id="UTC"
+            viewport={"width": width, "height": height},
+            http_credentials=credentials,
+            timezone_id="UTC",
+            has_touch=name == "phone",
         )
         page: Page = context.new_page()
         page.goto(f"{demo.url}{address}")
         page.locator("body").get_by_text(text).locator("visible=true").first.wait_for(timeout=PATIENCE * 1000)
-        page.get_by_text(DEVICE).locator("visible=true").first.wait_for(timeout=PATIENCE * 1000)
+        if name == "phone":
+            unlock(page)
         page.wait_for_timeout(1000)
         path = directory / f"{name}.png"
         page.screenshot(path=path)

@@ -74,7 +74,7 @@ class FleetTests(BrowserTestCase):
             self.addCleanup(lock.close)
         locks[1].report(lock_event(), UNLOCKED)
         mine = locks[0].device[:9]
-        page = self.open(f"#/?q={mine}")
+        page = self.open(f"#/?q={mine}&sort=device")
         row(page, locks[2].device).wait_for()
         row(page, locks[1].device).get_by_text("unlocked").wait_for()
         header = page.locator('[role="columnheader"]', has_text="Device")

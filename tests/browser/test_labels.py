@@ -41,7 +41,7 @@ class LabelTests(CommandCase):
                 for number, device in enumerate(devices[:11])
             )
         )
-        page = self.open("#/")
+        page = self.open("#/?sort=device")
         row(page, devices[3]).locator(".device-name", has_text="Truck 3").wait_for()
         self.assertEqual(row(page, devices[3]).locator(".device-id").inner_text(), devices[3])
         # By name, numbers by size; locks without a name come last.

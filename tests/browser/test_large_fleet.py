@@ -108,7 +108,7 @@ class LargeFleetTests(BrowserTestCase):
 
     def test_change(self) -> None:
         """A lock that reports is shown with its new state within a second."""
-        page = self.whole_table()
+        page = self.whole_table("#/?sort=device")
         device = self.devices[0]
         key = self.client.key("device", device)
         before = self.client.redis.call("HMGET", key, "lock_state", "alarms")
@@ -137,16 +137,36 @@ class LargeFleetTests(BrowserTestCase):
                 return
         self.fail(f"not within {limit:g} s: {took} (seconds, contention)")
 
-    def whole_table(self) -> Any:
+    def test_need(self) -> None:
+        """A lock that begins to need somebody is the first row within a second."""
+        page = self.whole_table()
+        # It is locked, with a full battery, and was seen minutes ago.
+        device = self.devices[98]
+        key = self.client.key("device", device)
+        before = self.client.redis.call("HMGET", key, "lock_state", "alarms")
+        self.addCleanup(self.client.redis.call, "HSET", key, "lock_state", before[0], "alarms", before[1])
+        first = "document.querySelector('[aria-rowindex=\"2\"]')?.dataset.id"
+        self.wait(page, f"document.title.startsWith('(') && {first} !== '{device}'")
+
+        def change(number: int) -> None:
+            state, alarms = (("unlocked", '["rope_cut"]'), ("locked", "[]"))[number % 2]
+            self.client.redis.call("HSET", key, "lock_state", state, "alarms", alarms)
+            self.client.redis.call("ZADD", self.client.key("devices"), time.time(), device)
+            comes = "===" if number % 2 == 0 else "!=="
+            self.wait(page, f"{first} {comes} '{device}'")
+
+        self.assert_quick(change, _LIMIT)
+
+    def whole_table(self, path: str = "") -> Any:
         """Open a page with the table of all locks."""
         page = self.open(None)
-        self.show_table(page)
+        self.show_table(page, path)
         page.locator("#connection", has_text="live").wait_for()
         return page
 
-    def show_table(self, page: Any) -> None:
+    def show_table(self, page: Any, path: str = "") -> None:
         """Go to the table and wait until it has all locks."""
-        page.goto(self.url())
+        page.goto(self.url(path))
         self.wait(page, f"document.querySelector('.grid')?.getAttribute('aria-rowcount') === '{_COUNT + 1}'")
         page.locator('.grid [role="row"]:not([hidden])').nth(5).wait_for()
 

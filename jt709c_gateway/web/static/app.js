@@ -1,7 +1,9 @@
 // The start of the page: configuration, event stream, and the view of the URL.
 
+import { Alerts } from "./alerts.js";
 import { ApiError, get, errorText } from "./api.js";
 import { showAccount } from "./account.js";
+import { Attention } from "./attention.js";
 import { h, isTyping, setChildren } from "./dom.js";
 import { Fleet } from "./fleet.js";
 import { setServerTime } from "./format.js";
@@ -73,7 +75,6 @@ function navigate() {
       ? missing()
       : VIEWS[next.name].open({ ...context, memory, id: next.id, query: next.query, storeQuery });
   setChildren(main, view.element);
-  document.title = `${view.title} · ${context.config.gateway ?? "locks"}`;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === next.name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -84,8 +85,22 @@ function navigate() {
   updateViewLink();
   view.opened?.();
   // A restarted stream fires `open`; a continued one has kept the fleet up to date.
-  const restarted = context.live.subscribe(view.subscription);
+  const restarted = subscribe();
+  showTitle();
   if (!restarted && context.live.state === "live") view.connected?.(false);
+}
+
+/** Subscribe to what the view needs, and to the fleet for alerts. Returns whether the stream restarts. */
+function subscribe() {
+  const { alerts, live } = context;
+  return live.subscribe(alerts.on ? { ...view.subscription, devices: 1 } : view.subscription);
+}
+
+/** Show the title, with the number of locks that need attention where the stream has the fleet. */
+function showTitle() {
+  const { attention, config, live } = context;
+  const count = live.withDevices && attention.count ? `(${attention.count}) ` : "";
+  document.title = `${count}${view.title} · ${config.gateway ?? "locks"}`;
 }
 
 function missing() {
@@ -183,22 +198,30 @@ async function start() {
   const live = new Live();
   const rights = new Rights(config, me);
   showAccount(document.getElementById("user"), rights, () => live.close());
+  const fleet = new Fleet(live);
+  const selection = new Selection();
+  const attention = new Attention(fleet, selection, live);
   context = {
     config,
     rights,
     live,
-    fleet: new Fleet(live),
+    fleet,
     labels: new Labels(live),
-    selection: new Selection(),
+    selection,
+    attention,
+    alerts: new Alerts(attention, selection, live),
     go: (hash) => (location.hash = hash),
   };
   context.selection.addEventListener("change", storeSelection);
   live.addEventListener("state", showConnection);
   live.addEventListener("open", async () => {
     view.connected?.(true);
+    if (context.alerts.on && !isFleet(route.name) && !fleet.current) fleet.load();
     // The gateway ends the stream when the rights of its user change.
     if (await rights.changed()) location.reload();
   });
+  attention.addEventListener("change", showTitle);
+  context.alerts.addEventListener("change", subscribe);
   const partitions = new Partitions(live, document.getElementById("away"));
   partitions.addEventListener("back", () => (view.restart ?? view.connected)?.(true));
   context.fleet.addEventListener("change", showConnection);

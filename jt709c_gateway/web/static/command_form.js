@@ -8,6 +8,7 @@ import { h, setChildren } from "./dom.js";
 import { paramField } from "./fields.js";
 import { span, words } from "./format.js";
 import { pendingCommands } from "./pending_commands.js";
+import { QuickUnlock } from "./quick_unlock.js";
 import { formChip } from "./timeline.js";
 
 const WAITS = [60, 300, 3600, 21600, 86400, 604800];
@@ -94,10 +95,16 @@ export class CommandForm {
       pending: (command) => this.progress.followPending(command),
       refused: (text) => this.#complain(text),
     });
+    this.quick = new QuickUnlock({
+      ask: (spec, body, given) => this.confirmation.ask(spec, body, given, this.#summary, this.#master),
+      target: () => this.#master,
+      wait: () => Number(this.wait.value),
+    });
     this.element = h(
       "section",
-      { class: "card" },
+      { class: "card card-command" },
       h("h2", {}, "Give a command"),
+      this.quick.element,
       this.progress.element,
       this.refusal,
       this.form,
@@ -124,6 +131,7 @@ export class CommandForm {
       this.#complain(errorText(error));
       return;
     }
+    if (target === this.device) this.quick.offer(this.#catalogues.get(target));
     if (target !== (this.target.value || this.device)) return;
     this.#commands = this.#catalogues.get(target);
     const before = this.choice.value;
@@ -151,6 +159,7 @@ export class CommandForm {
     this.refusal.hidden = !reason;
     if (this.refusal.textContent !== reason) this.refusal.textContent = reason;
     this.form.hidden = Boolean(reason);
+    this.quick.refuse(Boolean(reason));
   }
 
   /** Fill the choice of the lock and its sub-locks. */
@@ -189,8 +198,18 @@ export class CommandForm {
     this.#closed = true;
     this.progress.close();
     this.#fields.forEach((field) => field.clear());
+    this.quick.clear();
     this.confirmation.close();
     this.cancelling.close();
+  }
+
+  get #summary() {
+    return this.detail()?.device ?? null;
+  }
+
+  /** The lock itself, by its device id if that is known. */
+  get #master() {
+    return this.#summary?.device ?? this.device;
   }
 
   get #command() {
@@ -217,7 +236,7 @@ export class CommandForm {
   #chosen() {
     const command = this.#command;
     this.#complain("");
-    this.#fields = (command?.params ?? []).map(paramField);
+    this.#fields = (command?.params ?? []).map((param) => paramField(param));
     setChildren(
       this.params,
       this.#fields.map((field) => field.element),
@@ -241,8 +260,7 @@ export class CommandForm {
         return;
       }
     }
-    const summary = this.detail()?.device ?? null;
-    const master = summary?.device ?? this.device;
+    const [summary, master] = [this.#summary, this.#master];
     const body = { device: this.target.value || master, command: command.name, params, ttl: Number(this.wait.value) };
     const given = this.#fields
       .filter((field) => field.name in params)
@@ -277,6 +295,7 @@ export class CommandForm {
 
   #given(command, record) {
     this.#fields.forEach((field) => field.clear());
+    this.quick.clear();
     this.progress.accepted(command, record);
   }
 }

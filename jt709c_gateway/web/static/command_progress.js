@@ -44,7 +44,7 @@ export class CommandProgress {
     this.changed(followed);
     const { element } = this.#items.get(followed.id);
     element.focus({ preventScroll: true });
-    element.scrollIntoView({ block: "center" });
+    element.scrollIntoView({ block: "nearest" });
   }
 
   /** Follow a command without a response. */

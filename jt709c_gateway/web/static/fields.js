@@ -1,14 +1,19 @@
 // Form fields for the parameters of a command, by their types in the catalogue.
 
 import { h } from "./dom.js";
+import { withKeypad } from "./keypad.js";
 import { words } from "./format.js";
+
+/** What is expected of the password of a lock: so many characters, mostly digits. */
+const LOCK_PASSWORD = /^text of 6 /;
 
 /**
  * A field for a parameter: `element`, `value()` (undefined if empty), `shown()` (the value as text), `clear()`.
- * `value()` throws an Error with a sentence for a value that can't be parsed.
+ * `value()` throws an Error with a sentence for a value that can't be parsed. Its id begins with
+ * `prefix`.
  */
-export function paramField(param) {
-  const id = `param-${param.name}`;
+export function paramField(param, prefix = "param") {
+  const id = `${prefix}-${param.name}`;
   const input = control(param, id);
   const label = h(
     "label",
@@ -21,7 +26,7 @@ export function paramField(param) {
     "div",
     { class: "field" },
     label,
-    input,
+    param.secret && LOCK_PASSWORD.test(param.expected) ? withKeypad(input) : input,
     hint ? h("p", { class: "hint", id: `${id}-hint` }, hint) : null,
   );
   if (hint) input.setAttribute("aria-describedby", `${id}-hint`);

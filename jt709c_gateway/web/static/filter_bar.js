@@ -2,6 +2,7 @@
 
 import { h, setChildren } from "./dom.js";
 import { count, span } from "./format.js";
+import { withKeypad } from "./keypad.js";
 import { FACETS, SILENCES } from "./selection.js";
 
 /** The bar of a selection. `update({counts, total, shown})` shows counts; `onLeave` is called for the arrow down. */
@@ -38,9 +39,10 @@ export class FilterBar {
         on: { click: () => selection.toggle(facet.name) },
       }),
     );
+    const urgent = FACETS.filter((facet) => facet.urgent).length;
     this.silence = h(
       "select",
-      { id: "silence", on: { change: () => selection.set({ silence: Number(this.silence.value) }) } },
+      { id: "silence", on: { change: () => selection.keepSilence(Number(this.silence.value)) } },
       SILENCES.map((seconds) => h("option", { value: seconds }, span(seconds))),
     );
     this.group = h("select", { id: "group", on: { change: () => selection.set({ group: this.group.value }) } });
@@ -52,13 +54,14 @@ export class FilterBar {
       h(
         "div",
         { class: "facts", role: "group", "aria-label": "Counts; press one to see only these" },
+        this.buttons.slice(0, urgent),
         this.all,
-        this.buttons,
+        this.buttons.slice(urgent),
       ),
       h(
         "div",
         { class: "tools" },
-        this.search,
+        withKeypad(this.search, { numeric: false }),
         this.groupField,
         h("label", { class: "field-inline" }, "silent after ", this.silence),
         this.shown,

@@ -16,9 +16,17 @@ const PAGE = 2000;
 const SEARCHED = ["device", "imei", "gateway", "peer", "dialect", "firmware"];
 const LABEL = ["name", "group", "plate", "note"];
 
+const NO_ALARMS = [];
+
 /** The row of a lock. What can be had from the summary is not kept, since a fleet may have 10,000 rows. */
 class Row {
   changed = 0;
+  /** Its needs, those that were told and the alarms that were (attention.js). */
+  need = 0;
+  told = 0;
+  toldAlarms = NO_ALARMS;
+  /** Seconds between its reports, as far as this page has seen them: the last interval, or half of a longer one before. */
+  interval = 0;
 
   constructor(summary, touched) {
     this.touched = touched;
@@ -28,7 +36,10 @@ class Row {
   update(summary) {
     this.id = summary.device;
     this.summary = summary;
-    this.seen = moment(summary.seen) ?? 0;
+    const seen = moment(summary.seen) ?? 0;
+    if (this.seen && seen > this.seen)
+      this.interval = Math.round(Math.max((seen - this.seen) / 1000, this.interval / 2));
+    this.seen = seen;
     this.order = summary.label?.name ? byNumbers(summary.label.name) : null;
   }
 
@@ -63,6 +74,8 @@ export class Fleet extends EventTarget {
   error = null;
   /** Whether the list lacked the locks of partitions that are away. */
   partial = false;
+  /** Whether the rows have what the gateway knows: a list, and all updates since then. */
+  current = false;
   #loading = null;
   #again = false;
   #fetched = 0;
@@ -71,6 +84,10 @@ export class Fleet extends EventTarget {
 
   constructor(live) {
     super();
+    this.live = live;
+    live.addEventListener("state", () => {
+      if (!live.withDevices || live.state === "lost" || live.state === "paused") this.current = false;
+    });
     live.addEventListener("devices", (event) => this.#updateSeen(event.detail.devices));
     live.addEventListener("labels", (event) => this.#updateLabels(event.detail.labels));
     live.addEventListener("event", (event) => this.#handleSession(event.detail));
@@ -108,6 +125,7 @@ export class Fleet extends EventTarget {
       this.partial = false;
       const asOf = await this.#readPages({}, begun);
       this.loaded = true;
+      this.current = this.live.withDevices && this.live.state === "live";
       this.error = null;
       this.#fetched = now();
       setTimeout(() => this.#fillGap(asOf, begun), SHARED_MS);

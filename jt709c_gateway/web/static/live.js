@@ -10,7 +10,7 @@ import { now, stamp } from "./format.js";
 const SILENCE_MS = 40000;
 const FIRST_WAIT_MS = 1000;
 const MAX_WAIT_MS = 30000;
-/** A hidden page closes its stream after this time. */
+/** A hidden page closes its stream after this time, unless it gives alerts. */
 const HIDDEN_MS = 60000;
 
 /**
@@ -21,6 +21,9 @@ export class Live extends EventTarget {
   state = "connecting";
   text = "connecting…";
   reason = "";
+  /** Whether the stream has the updates of the fleet, and whether it stays open while the page is hidden. */
+  withDevices = false;
+  stays = false;
   #url = null;
   #abort = null;
   #wait = FIRST_WAIT_MS;
@@ -34,11 +37,17 @@ export class Live extends EventTarget {
     window.addEventListener("online", () => this.#connect());
   }
 
+  /** The time of the last sign of life, ms since 1970. */
+  get heard() {
+    return this.#lastReceived ?? now();
+  }
+
   /** Set the subscription: `{devices: 1, device, kind: [names]}`. Returns whether the stream restarts. */
   subscribe(params) {
     const key = apiUrl("events/live", params).href;
     if (key === this.#url) return false;
     this.#url = key;
+    this.withDevices = Boolean(params.devices);
     this.#wait = FIRST_WAIT_MS;
     this.#connect();
     return true;
@@ -58,6 +67,7 @@ export class Live extends EventTarget {
   }
 
   #pause() {
+    if (this.stays) return;
     this.#stop();
     this.#setState("paused", "paused while out of sight");
   }

@@ -4,6 +4,7 @@ import { get, errorText } from "./api.js";
 import { h, throttle, setChildren } from "./dom.js";
 import { known, moment, timeElement, words } from "./format.js";
 import { STATES, answerText } from "./event_summary.js";
+import { withKeypad } from "./keypad.js";
 import { deviceLink } from "./label.js";
 import { Cancelling } from "./cancel.js";
 import { PagedHistory } from "./paged_history.js";
@@ -74,7 +75,7 @@ export function open({ live, rights, labels, id, query, storeQuery }) {
       h(
         "div",
         { class: "tools" },
-        device,
+        withKeypad(device, { numeric: false }),
         h("label", { class: "field-inline", for: "command-state" }, "state "),
         state,
       ),

@@ -3,8 +3,9 @@
 import { apiUrl, get, errorText } from "./api.js";
 import { h, throttle, setChildren } from "./dom.js";
 import { Frames } from "./frames.js";
-import { ago, known, moment, speed, timeElement, words } from "./format.js";
+import { ago, known, moment, speed, timeElement } from "./format.js";
 import { icon, iconOf } from "./icons.js";
+import { reasonElements } from "./need_column.js";
 import { positionElement } from "./position.js";
 import { nameParts } from "./label.js";
 import { LabelForm } from "./label_form.js";
@@ -13,7 +14,7 @@ import { Timeline } from "./timeline.js";
 import { TrackMap } from "./track_map.js";
 
 /** Open the view of the device with this id or IMEI. */
-export function open({ config, rights, live, fleet, id }) {
+export function open({ config, rights, fleet, live, selection, id }) {
   let device = null;
   let detail = null;
   const heading = h("h1", { tabindex: -1 }, id);
@@ -59,6 +60,12 @@ export function open({ config, rights, live, fleet, id }) {
     ),
   );
 
+  const needs = (summary) => {
+    const interval = fleet.rows.get(summary.device)?.interval ?? 0;
+    const row = { summary, seen: moment(summary.seen) ?? 0, interval };
+    const found = reasonElements(row, selection.silence);
+    return found.length ? h("span", { class: "needs" }, " · ", found) : null;
+  };
   const draw = () => {
     if (!detail) return;
     const { device: summary, location } = detail;
@@ -69,9 +76,7 @@ export function open({ config, rights, live, fleet, id }) {
       h("strong", {}, summary.lock_state ?? "state unknown"),
       ` · ${summary.online ? "online" : "offline"} · last seen `,
       timeElement(summary.seen, ago),
-      summary.alarms.length
-        ? h("span", { class: "alarms" }, ` · ${summary.alarms.map(words).join(", ")}`)
-        : null,
+      needs(summary),
     );
     setChildren(facts, details(summary, location));
     map.position(summary);

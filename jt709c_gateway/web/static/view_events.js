@@ -4,6 +4,7 @@ import { h, throttle, setChildren } from "./dom.js";
 import { explanation } from "./explain.js";
 import { moment, timeElement, words } from "./format.js";
 import { FREQUENT, KINDS, eventSummary } from "./event_summary.js";
+import { withKeypad } from "./keypad.js";
 import { deviceLink } from "./label.js";
 import { PagedHistory } from "./paged_history.js";
 import { positionOf } from "./position.js";
@@ -77,7 +78,7 @@ export function open({ live, labels, query, storeQuery }) {
         },
         kinds,
       ),
-      h("div", { class: "tools" }, device, pause, note),
+      h("div", { class: "tools" }, withKeypad(device, { numeric: false }), pause, note),
     ),
     empty,
     list,

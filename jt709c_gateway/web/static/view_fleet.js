@@ -2,9 +2,11 @@
 
 import { h, throttle } from "./dom.js";
 import { errorText } from "./api.js";
+import { AlertsButton } from "./alerts_dialog.js";
 import { FilterBar } from "./filter_bar.js";
 import { ago, exact, known, now } from "./format.js";
 import { deviceLink } from "./label.js";
+import { needColumn } from "./need_column.js";
 import { VirtualTable } from "./virtual_table.js";
 import { icon, iconOf } from "./icons.js";
 
@@ -65,12 +67,6 @@ const COLUMNS = [
     text: where,
     render: (row) => h("span", { title: where(row) }, where(row)),
   },
-  {
-    name: "alarms",
-    title: "Alarms",
-    text: (row) => row.alarms,
-    render: (row) => (row.alarms ? h("span", { class: "alarms", title: row.alarms }, row.alarms) : ""),
-  },
 ];
 
 function battery(summary) {
@@ -92,17 +88,18 @@ function battery(summary) {
 }
 
 /** Open the view. */
-export function open({ fleet, selection, go, memory }) {
+export function open({ fleet, selection, alerts, go, memory }) {
   let touched = -Infinity;
   let answer = { rows: [], counts: {} };
   const bar = new FilterBar(selection, () => table.enter());
+  const columns = [COLUMNS[0], needColumn(selection), ...COLUMNS.slice(1)];
   const table = new VirtualTable({
     label: "Locks",
-    columns: COLUMNS,
+    columns,
     open: (row) => go(`#/device/${encodeURIComponent(row.id)}`),
     sort: (name) => selection.sortBy(name),
     rowClass: (row) =>
-      `${row.summary.online ? "" : "offline "}${row.alarms ? "alarm " : ""}${now() - row.changed < FRESH_MS ? "fresh" : ""}`,
+      `${row.summary.online ? "" : "offline "}${row.need ? "need " : ""}${now() - row.changed < FRESH_MS ? "fresh" : ""}`,
     hold: () => {
       touched = performance.now();
     },
@@ -110,16 +107,17 @@ export function open({ fleet, selection, go, memory }) {
   const sort = h(
     "select",
     { id: "sort", on: { change: () => selection.set({ sort: sort.value, descending: false }) } },
-    COLUMNS.map((column) => h("option", { value: column.name }, column.title)),
+    columns.map((column) => h("option", { value: column.name }, column.title)),
   );
   const direction = h("button", {
     type: "button",
     class: "button small",
     on: { click: () => selection.sortBy(selection.sort) },
   });
+  const alertsButton = new AlertsButton(alerts);
   bar.element
     .querySelector(".tools")
-    .append(h("span", { class: "narrow-only sorter" }, h("label", { for: "sort" }, "sort "), sort, direction));
+    .append(alertsButton.element, h("span", { class: "narrow-only sorter" }, h("label", { for: "sort" }, "sort "), sort, direction));
   const empty = h("p", { class: "empty" });
   const element = h(
     "div",
@@ -160,7 +158,7 @@ export function open({ fleet, selection, go, memory }) {
     if (empty.textContent !== text) empty.textContent = text;
   };
   const emptyText = () => {
-    if (fleet.rows.size > 0) return "No lock matches. Escape clears the search; the first count shows all.";
+    if (fleet.rows.size > 0) return "No lock matches. Escape clears the search; the count of all locks shows them.";
     return fleet.partial
       ? "No lock has reported in the partitions that can be read."
       : "No lock has reported yet. Locks appear here when they report.";
@@ -195,6 +193,7 @@ export function open({ fleet, selection, go, memory }) {
       clearInterval(tick);
       changed.stop();
       table.close();
+      alertsButton.close();
       fleet.removeEventListener("change", changed);
       selection.removeEventListener("change", chosen);
     },

@@ -2,9 +2,12 @@
 
 import gzip
 import json
+import re
 import socket
+import struct
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urljoin
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -51,11 +54,30 @@ class PageTests(SynchronousTestCase):
                 "json": "application/json",
                 "png": "image/png",
                 "svg": "image/svg+xml",
+                "webmanifest": "application/manifest+json",
             }
             expected = kind.get(path.rpartition(".")[2], "text/html")
             self.assertEqual(reply.headers["content-type"].partition(";")[0], expected, path)
         if "index.html" in names:
             self.assertEqual(self.api.fetch("GET", "/").body, folder.joinpath("index.html").read_bytes())
+
+    def test_manifest(self) -> None:
+        """The manifest and its icons are where a proxy's path prefix puts them, with the sizes they claim."""
+        page = self.api.fetch("GET", "/").body.decode()
+        found = re.search(r'<link rel="manifest" href="([^"]+)" crossorigin="use-credentials">', page)
+        assert found is not None
+        at = urljoin("https://proxy.example.net/locks/", found[1])
+        manifest = self.api.fetch("GET", f"/{found[1]}").json
+        for name in ("start_url", "scope"):
+            self.assertEqual(urljoin(at, manifest[name]), "https://proxy.example.net/locks/")
+        for icon in manifest["icons"]:
+            path = urljoin(at, icon["src"]).removeprefix("https://proxy.example.net/locks")
+            reply = self.api.fetch("GET", path)
+            self.assertEqual(reply.headers["content-type"], icon["type"])
+            if icon["type"] == "image/png":
+                width, height = struct.unpack(">II", reply.body[16:24])
+                self.assertEqual(icon["sizes"], f"{width}x{height}")
+        self.assertIn("maskable", [icon.get("purpose") for icon in manifest["icons"]])
 
     def test_map_library(self) -> None:
         """Leaflet's own files, and of its package no others."""
