@@ -10,6 +10,7 @@ import msgspec
 from jt709c_gateway.web.event_types import SCHEMAS, event_types
 from jt709c_gateway.web.http import ErrorAnswer
 from jt709c_gateway.web.query import Parameter
+from jt709c_gateway.web.roles import Right, Role
 from jt709c_gateway.web.router import BASE, Result, Route
 from jt709c_gateway.web.sse import EVENT_STREAM
 
@@ -25,6 +26,12 @@ _ERRORS: Final[Mapping[int, tuple[str, str, str | None]]] = {
     429: ("TooMany", "Too many wrong passwords.", "retry-after"),
     502: ("Refused", "Redis refused what was asked of it; the gateway's log has more.", None),
     503: ("Unavailable", "Redis is away, or there are too many clients.", "retry-after"),
+}
+#: The least role with each right.
+_ROLES: Final[Mapping[Right, Role | None]] = {
+    Right.READ: None,
+    Right.COMMAND: Role.DISPATCHER,
+    Right.ADMIN: Role.ADMIN,
 }
 _ALWAYS: Final = (400, 401, 403, 429, 502, 503)
 
@@ -67,6 +74,11 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": getattr(route.handler, "__name__", route.path),
         "summary": summary[:1].upper() + summary[1:],
     }
+    role = _ROLES[route.right]
+    if role is not None:
+        operation["x-required-role"] = role
+        more = "" if role is Role.ADMIN else f" or `{Role.ADMIN}`"
+        description = f"{description} For users with the role `{role}`{more}."
     if description:
         operation["description"] = " ".join(description.split())
     if route.parameters:
