@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from jt709c_gateway.cli.condition_options import CONDITION_OPTIONS, condition_fields
 from jt709c_gateway.cli.console import plain
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.runner import notice
@@ -45,6 +46,7 @@ _OPTIONS: Final = {
     "timeout": "--timeout",
     "reply_to": "--reply-to",
     "issued_by": "--issued-by",
+    **CONDITION_OPTIONS,
 }
 _ON_COMMAND_LINE: Final = (
     "{name} doesn't belong on a command line, where ps and the shell's history show it; {instead}"
@@ -302,7 +304,7 @@ def _read_passwords(path: str, names: Sequence[str], command: str) -> list[str]:
 def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[str, Any]) -> Command:
     """Build a command and check it as far as possible without the lock; raise UserError.
 
-    `fields` are `command_id`, `ttl`, `timeout`, `reply_to` and `issued_by`; None if not given.
+    `fields` are `command_id`, `ttl`, `timeout`, `reply_to`, `issued_by`, conditions; None if not given.
     """
     command_id = fields["command_id"] or new_command_id()
     reply_to = fields["reply_to"]
@@ -316,6 +318,7 @@ def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[s
         "reply_to": command_id if reply_to == "auto" else reply_to,
         "issued_by": fields["issued_by"] or _sender(),
     }
+    wire |= condition_fields(fields)
     given = {name: value for name, value in wire.items() if value is not None}
     try:
         return parse_command(json.dumps(given).encode(), 0.0)

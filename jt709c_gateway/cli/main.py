@@ -24,6 +24,7 @@ class _Subcommand(NamedTuple):
 
 
 SUBCOMMANDS: Final = {
+    "area": _Subcommand("area:area", "Define the areas that commands may be bound to."),
     "catalogue": _Subcommand("catalogue:catalogue", "Show what locks understand, with parameters."),
     "commands": _Subcommand("commands:commands", "List the latest commands and their states."),
     "completion": _Subcommand("completion:completion", "Print the completion script of a shell."),

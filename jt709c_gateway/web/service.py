@@ -18,6 +18,7 @@ from jt709c_gateway.transport.backlog import listening_endpoint
 from jt709c_gateway.transport.listeners import TcpService
 from jt709c_gateway.web import static_files
 from jt709c_gateway.web.access import AccessControl, is_local
+from jt709c_gateway.web.api.areas import AreasApi
 from jt709c_gateway.web.api.catalogue import CatalogueApi
 from jt709c_gateway.web.api.command_requests import CommandRequests
 from jt709c_gateway.web.api.commands import CommandsApi
@@ -153,6 +154,7 @@ class WebService(MultiService):
             info,
             devices_api,
             labels,
+            AreasApi(redis),
             reports,
             self._live,
             commands_api,

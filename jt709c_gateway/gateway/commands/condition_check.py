@@ -8,13 +8,12 @@ from typing import Final
 import txredisapi
 from attrs import frozen
 
-from jt709c_gateway.commands.areas import InvalidArea, parse_area
 from jt709c_gateway.commands.conditions import ALLOWED, LivePosition, Verdict, judge, judge_time
 from jt709c_gateway.commands.geometry import Area
-from jt709c_gateway.commands.model import Command, InvalidCommand
+from jt709c_gateway.commands.model import Command
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.sessions import Session
-from jt709c_gateway.redis.areas import area_text
+from jt709c_gateway.redis.areas import Areas, AreaUnusable
 
 #: Seconds until an area is read again that could not be read.
 _RETRY: Final = 5.0
@@ -33,41 +32,17 @@ _NONE: Final = NamedArea()
 
 
 async def read_area(context: CommandContext, command: Command) -> NamedArea:
-    """Read the area that a command's conditions name; txredisapi's errors are passed on."""
+    """Read the area that a command's conditions name; what Redis does not say is away."""
     name = None if command.conditions is None else command.conditions.area
     if name is None:
         return _NONE
-    text = await area_text(context.store.caller, context.store.keys, name)
-    if text is None:
-        return NamedArea(problem=f"area {name} is not defined")
     try:
-        return NamedArea(parse_area(text))
-    except InvalidArea as error:
-        return NamedArea(problem=f"area {name} in Redis is broken: {error}")
-
-
-async def try_to_read_area(context: CommandContext, command: Command) -> NamedArea:
-    """As `read_area`; what can't be read is away."""
-    try:
-        return await read_area(context, command)
+        return NamedArea(await Areas(context.store.caller, context.store.keys).read(name))
+    except AreaUnusable as error:
+        return NamedArea(problem=str(error))
     except txredisapi.RedisError as error:
         context.refusals.report("to read the area that a command names", error)
         return NamedArea(is_away=True)
-
-
-async def check_new(context: CommandContext, command: Command, now: float) -> None:
-    """Check the conditions of a command that has come in; raises InvalidCommand.
-
-    Commands without conditions are not delayed. txredisapi's errors are passed on.
-    """
-    conditions = command.conditions
-    if conditions is None:
-        return
-    if conditions.not_after is not None and conditions.not_after <= now:
-        raise InvalidCommand("not_after", "has passed", "a time in the future").about(command)
-    if (problem := (await read_area(context, command)).problem) is not None:
-        right = "a circle, a polygon, or the name of an area that jt709c area list shows"
-        raise InvalidCommand("only_within", problem, right).about(command)
 
 
 def judge_now(

@@ -15,11 +15,11 @@ from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command, CommandState, InvalidCommand, parse_command
 from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_queue_entry
 from jt709c_gateway.gateway.commands.acceptance import acceptance_events, find_device, report_known
-from jt709c_gateway.gateway.commands.condition_check import check_new
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.entry_rejections import EntryRejections
 from jt709c_gateway.gateway.commands.local_commands import LocalCommands
+from jt709c_gateway.redis.areas import check_conditions
 from jt709c_gateway.redis.command_store import FULL
 from jt709c_gateway.redis.command_store_types import Acceptance, Known
 from jt709c_gateway.redis.partitioned_queries import PartitionAway
@@ -181,7 +181,7 @@ class Intake:
     async def _enqueue(self, given: Command, known: Known, entry: bytes, now: float) -> Acceptance:
         context, dispatcher = self.context, self.dispatcher
         checked = await self._check(given, known)
-        await check_new(context, given, now)
+        await check_conditions(context.store.caller, context.store.keys, given, now)
         command, device = checked.command, checked.command.device
         secret_names = context.profiles.secret_names(command.name)
         run = CommandExecution(command, checked.spec, context.limits, secret_names)

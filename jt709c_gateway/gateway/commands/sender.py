@@ -15,7 +15,7 @@ from jt709c_gateway.commands.model import CommandState, InvalidCommand
 from jt709c_gateway.commands.profiles import Rendered
 from jt709c_gateway.gateway.commands import encoder, rejections
 from jt709c_gateway.gateway.commands.address_proof import AddressProof
-from jt709c_gateway.gateway.commands.condition_check import NamedArea, judge_now, try_to_read_area
+from jt709c_gateway.gateway.commands.condition_check import NamedArea, judge_now, read_area
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.parked import ParkedCommands
 from jt709c_gateway.gateway.sessions import Session
@@ -93,7 +93,7 @@ class CommandSender:
     async def execute(self, claim: Claim, session: Session) -> None:
         """Authorize, render, record and send the command; returns when it has ended or was requeued."""
         try:
-            named = await try_to_read_area(self.context, self.run.command)
+            named = await read_area(self.context, self.run.command)
             if self._is_over:
                 return
             if self.owner.session is not session:
@@ -192,7 +192,7 @@ class CommandSender:
         if not recorded or not self.context.claims.leased():
             recorded = await self._is_recorded()
         # Read last, so that nothing but the check comes between its reply and the bytes.
-        named = await try_to_read_area(self.context, self.run.command) if recorded else NamedArea()
+        named = await read_area(self.context, self.run.command) if recorded else NamedArea()
         if recorded is None:
             self.owner.drop(self.run)
         elif not self._is_over and self.run.unwritten:

@@ -7,10 +7,11 @@ from urllib.parse import urlsplit
 import msgspec
 import txredisapi
 from attrs import define, evolve, field
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.check import CheckedForDevice, check_command
+from jt709c_gateway.commands.conditions import MAX_POSITION_AGE, MAX_SPEED_KMH, WhenNotAllowed
 from jt709c_gateway.commands.model import (
     MAX_TIMEOUT,
     MAX_TTL,
@@ -25,6 +26,7 @@ from jt709c_gateway.commands.profiles import CommandSpec, ProfileRegistry
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing import CommandRefused, SigningKey, SigningKeys
 from jt709c_gateway.commands.value_description import unknown_names
+from jt709c_gateway.redis.areas import check_conditions
 from jt709c_gateway.redis.command_store_types import Known
 from jt709c_gateway.web.api.commands import CommandRecord, CommandsApi
 from jt709c_gateway.web.api.repeated_commands import Repeats
@@ -52,6 +54,7 @@ class NewCommand(msgspec.Struct):
 
     `id` is an id of the client's own, new for each command; without one the gateway makes it. `ttl` is the
     seconds that the command may wait for a lock that is away, `timeout` those to wait for the lock's answer.
+    The other fields say where, how fast and when it may be written to the lock.
     """
 
     device: str
@@ -60,6 +63,12 @@ class NewCommand(msgspec.Struct):
     params: dict[str, Any] | None = None
     ttl: Annotated[float, Meta(gt=0, le=MAX_TTL)] | None = None
     timeout: Annotated[float, Meta(ge=MIN_TIMEOUT, le=MAX_TIMEOUT)] | None = None
+    only_within: dict[str, Any] | UnsetType = UNSET
+    max_speed_kmh: Annotated[float, Meta(ge=0, le=MAX_SPEED_KMH)] | UnsetType = UNSET
+    not_before: str | float | UnsetType = UNSET
+    not_after: str | float | UnsetType = UNSET
+    position_max_age: Annotated[float, Meta(ge=1, le=MAX_POSITION_AGE)] | UnsetType = UNSET
+    when_not_allowed: WhenNotAllowed | UnsetType = UNSET
 
 
 #: The fields that a command from the page may have.
@@ -245,8 +254,10 @@ class CommandRequests:
         """
         known = await self.web.queries.look_up(command.device)
         await self.rights.check(user, command, known)
-        store = self.web.of(known.device).store
-        return known, await check_command(command, known, self.profiles, store.peripheral_type)
+        there = self.web.of(known.device)
+        checked = await check_command(command, known, self.profiles, there.store.peripheral_type)
+        await check_conditions(there.redis, there.keys, command, self.now())
+        return known, checked
 
     async def _missing(self, command: Command, spec: CommandSpec) -> list[MissingParam]:
         """Find the parameters that neither the command nor the gateway has."""

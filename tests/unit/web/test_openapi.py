@@ -36,6 +36,7 @@ from tests.support.web import (
 )
 from tests.vectors.lines import FIELD, NOW, REAL, VENDOR, lines
 
+AREA = {"circle": {"center": [51.5, -0.12], "radius_m": 200}}
 #: For each operation: what is asked for, and whether it takes Redis. `{device}` and `{command}` are the
 #: test's.
 SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
@@ -52,6 +53,10 @@ SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("DELETE", "/devices/{id}/label"): ("/devices/{device}/label", None, True),
     ("GET", "/labels"): ("/labels", None, True),
     ("POST", "/labels"): ("/labels", {"labels": [{"device": "{device}", "name": "Truck 12"}]}, True),
+    ("GET", "/areas"): ("/areas", None, True),
+    ("PUT", "/areas/{name}"): ("/areas/depot", AREA, True),
+    ("GET", "/areas/{name}"): ("/areas/depot", None, True),
+    ("DELETE", "/areas/{name}"): ("/areas/depot", None, True),
     ("GET", "/events"): ("/events", None, True),
     ("GET", "/events/live"): ("/events/live?device={device}", None, True),
     ("GET", "/commands"): ("/commands", None, True),
