@@ -38,6 +38,11 @@ PICTURES = (
     ("attention", "", 1280, 390, "low battery"),
     ("phone", f"#/device/{SECOND}", 375, 667, SECOND),
 )
+#: Width and height of the picture of the map.
+MAP = (960, 560)
+#: Where these locks travel, latitude and longitude; how many do, and how many of them with an alarm.
+ROUTE = "41.4,2.2\n43.6,1.4\n48.9,2.3\n51.2,4.4\n52.4,9.7\n50.1,14.4\n48.2,16.4\n45.5,9.2\n43.3,5.4\n"
+LOCKS, ALARMS = 57, 3
 #: Seconds for anything to come; and for the locks to travel some way, so that tracks can be seen.
 PATIENCE, JOURNEY = 60.0, 60.0
 
@@ -56,6 +61,7 @@ class Demo:
         self.directory = tempfile.mkdtemp(prefix="jt709c-pictures-")
         lock, page = free_port(), free_port()
         self._lock_port, self._connections = lock, list[socket.socket]()
+        self._simulators: list[subprocess.Popen[bytes]] = []
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-u", "-m", "jt709c_gateway.program", "--demo", "--no-udp"),
@@ -110,10 +116,26 @@ class Demo:
             connection.sendall(jt808.encode(0x0200, bytes.fromhex(device), 1, body))
             self._connections.append(connection)
 
+    def add_locks(self) -> None:
+        """Simulate more locks, until the demo is stopped."""
+        route = Path(self.directory) / "route.csv"
+        route.write_text(ROUTE)
+        common = ["--tcp", f"127.0.0.1:{self._lock_port}", "--route", str(route), "--interval", "5"]
+        for first, count, options in (
+            (794308020001, LOCKS - ALARMS, ["--card-every", "5"]),
+            (8000030001, ALARMS, ["--alarm", "rope_cut"]),
+        ):
+            command = [sys.executable, "-m", "jt709c_gateway.cli.main", "simulate", *common, *options]
+            command += ["--locks", str(count), "--first-id", str(first)]
+            self._simulators.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+
     def stop(self) -> None:
-        """Stop it and remove its directory."""
+        """Stop it and its locks, and remove its directory."""
         for connection in self._connections:
             connection.close()
+        for process in self._simulators:
+            process.terminate()
+            process.wait(30)
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(30)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -161,6 +183,30 @@ def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
     return taken
 
 
+def take_map(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
+    """Take the picture of the map, without tiles and with more locks; an error when they don't come."""
+    demo.add_locks()
+    context = browser.new_context(
+        viewport={"width": MAP[0], "height": MAP[1]},
+        http_credentials={"username": demo.user, "password": demo.password},
+        timezone_id="UTC",
+        reduced_motion="reduce",
+    )
+    page: Page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    page.goto(f"{demo.url}#/map")
+    page.locator("canvas.outlines[data-loaded=true]").wait_for()
+    page.locator(".fact", has_text=re.compile(r"^6\d Locks$")).wait_for()
+    page.locator(".fact-alarms", has_text=re.compile(rf"^{ALARMS + 1} ")).wait_for()
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("button", name=re.compile(r"^\d+ locks: \d+ alarm")).first.hover()
+    page.wait_for_timeout(1000)
+    path = directory / "map.png"
+    page.screenshot(path=path)
+    context.close()
+    return [path]
+
+
 def main(directory: Path, journey: float = JOURNEY) -> list[Path]:
     """Run the demo for a while and take the pictures."""
     demo = Demo()
@@ -172,7 +218,7 @@ def main(directory: Path, journey: float = JOURNEY) -> list[Path]:
             options = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
             browser = playwright.chromium.launch(executable_path=chromium(), args=options)
             try:
-                return take(browser, demo, directory)
+                return take(browser, demo, directory) + take_map(browser, demo, directory)
             finally:
                 browser.close()
     finally:

@@ -13,6 +13,7 @@ _DEPOT, _DEPOT_PLACE = 12, (51.5, 4.5)
 _FIRST_APART = FIRST + _DEPOT
 _APART = ((52.0, 10.0), (52.0, 10.4), (52.2, 10.2))
 _FIRST_FIJI = 794308700000
+_NAME = "Truck 12"
 _FIJI = ((-17.0, 179.8), (-17.0, -179.7))
 _DEPOT_TEXT = "12 locks: 1 alarm, 2 unlocked, 1 silent, 8 locked"
 #: Seconds for the map of 10,000 locks to be drawn again.
@@ -97,6 +98,9 @@ class ClusterTests(BrowserTestCase):
         for first, places in ((_FIRST_APART, _APART), (_FIRST_FIJI, _FIJI)):
             for number, place in enumerate(places):
                 store_lock(cls.client, str(first + number), place)
+        named = str(_FIRST_FIJI)
+        cls.client.redis.call("HSET", cls.client.key("label", named), "name", _NAME)
+        cls.client.redis.call("SADD", cls.client.key("labels"), named)
 
     def map_of(self, first: int, count: int) -> Any:
         """Open the map with so many locks whose ids are like that of the first, all of them in sight."""
@@ -106,13 +110,15 @@ class ClusterTests(BrowserTestCase):
         return page
 
     def test_counts(self) -> None:
-        """A group says how many locks it has in each state; the pointer shows the same."""
+        """A group says how many locks it has in each state; the pointer shows the same as they change."""
         page = self.map_of(FIRST, _DEPOT + len(_APART))
         group = page.get_by_role("button", name=_DEPOT_TEXT)
         group.hover()
         hover = page.locator(".map-hover")
         hover.wait_for()
         self.assertEqual(hover.inner_text(), _DEPOT_TEXT)
+        page.locator("#search").fill(str(FIRST)[:-1])
+        hover.get_by_text("10 locks: 1 alarm, 2 unlocked, 1 silent, 6 locked").wait_for()
         page.mouse.move(2, 2)
         hover.wait_for(state="hidden")
 
@@ -166,10 +172,8 @@ class ClusterTests(BrowserTestCase):
     def test_antimeridian(self) -> None:
         """Locks on both sides of the antimeridian are side by side, and shown closely; so is a track."""
         page = self.map_of(_FIRST_FIJI, len(_FIJI))
-        boxes = [
-            page.get_by_role("button", name=f"{_FIRST_FIJI + number}: locked").bounding_box()
-            for number in range(len(_FIJI))
-        ]
+        names = (f"{_NAME} ({_FIRST_FIJI})", str(_FIRST_FIJI + 1))
+        boxes = [page.get_by_role("button", name=f"{name}: locked").bounding_box() for name in names]
         self.assertGreater(boxes[1]["x"], boxes[0]["x"] + 100)
         self.assertEqual(page.locator("canvas.points").get_attribute("data-groups"), "2")
         line = page.evaluate(
@@ -177,6 +181,13 @@ class ClusterTests(BrowserTestCase):
             [{"latitude": 1, "longitude": longitude} for longitude in (179.5, -179.5, 179)],
         )
         self.assertEqual(line, [[1, 179.5], [1, 180.5], [1, 179]])
+
+    def test_name(self) -> None:
+        """What opens for a lock has its name, with its id."""
+        page = self.map_of(_FIRST_FIJI, len(_FIJI))
+        page.get_by_role("button", name=f"{_NAME} ({_FIRST_FIJI}): locked").click()
+        link = page.locator(".map-popup h2").get_by_role("link")
+        self.assertEqual(link.inner_text().split(), [*_NAME.split(), str(_FIRST_FIJI)])
 
     def test_apart(self) -> None:
         """Groups are never so close that one is on top of the other, and each lock is in one of them."""

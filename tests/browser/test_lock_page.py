@@ -65,7 +65,7 @@ class LockPageTests(BrowserTestCase):
         self.client.redis.call("RPUSH", key, *[json.dumps(point) for point in points])
         page = self.open(f"#/device/{lock.device}")
         page.get_by_text("8 positions, from").wait_for()
-        page.locator(".map-small canvas.leaflet-zoom-animated").wait_for()
+        page.locator(".map-small .leaflet-overlay-pane canvas").wait_for()
 
     def test_leaving(self) -> None:
         """Leaving the page while its track is drawn causes no error."""
@@ -75,7 +75,7 @@ class LockPageTests(BrowserTestCase):
         page = self.open("#/commands")
         page.evaluate(
             """() => new MutationObserver(() => {
-              const drawn = document.querySelector('.map-small canvas.leaflet-zoom-animated');
+              const drawn = document.querySelector('.map-small .leaflet-overlay-pane canvas');
               if (!drawn || !document.body.innerText.includes(', from 20')) return;
               if (location.hash !== '#/commands') window.left = (window.left ?? 0) + 1;
               location.hash = '#/commands';

@@ -5,6 +5,7 @@ import { DISTANCE, across, grouped, placedRows, sentence, shortSpan } from "./cl
 import { Marks, radiusOf } from "./cluster_marks.js";
 import { attribute, h } from "./dom.js";
 import { ago } from "./format.js";
+import { fullName } from "./label.js";
 
 /** Pixels across the button of one lock. */
 const BUTTON = 26;
@@ -14,7 +15,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 export function lockText(row) {
   const parts = [row.summary.lock_state ?? "state unknown", ago(row.seen), row.alarms];
   if (!row.summary.online) parts.splice(1, 0, "offline");
-  return `${row.summary.label?.name || row.id}: ${parts.filter(Boolean).join(", ")}`;
+  return `${fullName(row.id, row.summary.label)}: ${parts.filter(Boolean).join(", ")}`;
 }
 
 /** What a group is known by while it is drawn again: one lock may move to another square. */
@@ -36,6 +37,7 @@ export function clusterLayer(L, { buttons = true } = {}) {
       this._groups = new Map();
       this._shown = [];
       this._active = null;
+      this._pointed = null;
       this._marks = new Marks();
       this._list = buttons ? this._makeList() : null;
     },
@@ -113,14 +115,8 @@ export function clusterLayer(L, { buttons = true } = {}) {
         const button = event.target.closest("button");
         return button && this._shown.find((one) => one.key === button.dataset.key);
       };
-      const point = (event) => {
-        const found = groupOf(event);
-        const { margin } = this._frame;
-        this.fire("pointed", {
-          found: found ? { group: found.group, point: { x: found.x - margin, y: found.y - margin } } : null,
-        });
-      };
-      const leave = () => this.fire("pointed", { found: null });
+      const point = (event) => this._point(event.target.closest("button")?.dataset.key ?? null);
+      const leave = () => this._point(null);
       const click = (event) => {
         const found = groupOf(event);
         const keyboard = event.detail === 0;
@@ -146,6 +142,17 @@ export function clusterLayer(L, { buttons = true } = {}) {
           focusout: leave,
           keydown: (event) => this._key(event),
         },
+      });
+    },
+
+    /** Fire `pointed` for the group with a key; null for none. */
+    _point(key) {
+      if (key === null && this._pointed === null) return;
+      const found = this._shown.find((one) => one.key === key);
+      const { margin } = this._frame;
+      this._pointed = found ? key : null;
+      this.fire("pointed", {
+        found: found ? { group: found.group, point: { x: found.x - margin, y: found.y - margin } } : null,
       });
     },
 
@@ -192,6 +199,7 @@ export function clusterLayer(L, { buttons = true } = {}) {
         L.DomUtil.setPosition(button, zero.add([x - size / 2, y - size / 2]));
       }
       for (const gone of had.values()) gone.remove();
+      this._point(this._pointed);
       if (focused && !this._list.contains(document.activeElement)) this.focusNear();
     },
   });

@@ -4,13 +4,25 @@ import { sentence, stateOf, STATES } from "./clusters.js";
 import { h } from "./dom.js";
 import { ago, count } from "./format.js";
 import { icon } from "./icons.js";
+import { nameParts } from "./label.js";
 import { positionElement } from "./position.js";
 
 /** Maximum locks in the list of a place. */
 const LISTED = 100;
-const WIDTH = 280;
+const WIDTH = 260;
+/** Pixels of the popup besides its list, and of the list at least and at most. */
+const BESIDES = 180;
+const LIST_HEIGHT = [80, 200];
+/** Pixels at the left and top of the map that the popup keeps free, for the buttons there. */
+const CORNER = [48, 12];
 
-const nameOf = (row) => row.summary.label?.name || row.id;
+const nameOf = (row) => nameParts(row.id, row.summary.label);
+
+/** What is shown of a lock: all of a single one. */
+function shownOf({ row, state }, single) {
+  const { summary } = row;
+  return [row.id, state, row.alarms, single ? summary : [summary.lock_state, summary.online, summary.label]];
+}
 
 /** The popup of a map: `open(group)`, and `refresh(rows, since)` when locks have changed. */
 export class MapPopup {
@@ -23,7 +35,7 @@ export class MapPopup {
     this.map = map;
     this.href = href;
     this.content = h("div", { class: "map-popup", role: "group", "aria-label": "Locks at this place" });
-    this.popup = L.popup({ maxWidth: WIDTH, minWidth: WIDTH - 80, autoPanPadding: [12, 12] });
+    this.popup = L.popup({ maxWidth: WIDTH, minWidth: WIDTH - 80, autoPanPadding: [12, 12], autoPanPaddingTopLeft: CORNER });
     this.popup.setContent(this.content);
     this.content.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
@@ -53,13 +65,15 @@ export class MapPopup {
     const members = rows
       .map((row) => ({ row, state: stateOf(row, since) }))
       .sort((one, other) => one.state - other.state);
-    const text = JSON.stringify(members.map(({ row, state }) => [row.id, state, row.alarms, row.summary]));
+    const text = JSON.stringify(members.map((one) => shownOf(one, members.length === 1)));
     if (text === this.#text) return;
     this.#text = text;
     const at = [...this.content.querySelectorAll("a, button")].indexOf(document.activeElement);
+    const scrolled = this.content.querySelector("ul")?.scrollTop;
     this.content.replaceChildren(...(members.length === 1 ? this.#one(members[0]) : this.#several(members)));
     // This hides the popup for a moment, so the focus comes after it.
     if (this.popup.isOpen()) this.popup.update();
+    if (scrolled) this.content.querySelector("ul")?.scrollTo(0, scrolled);
     if (at >= 0) [...this.content.querySelectorAll("a, button")][at]?.focus({ preventScroll: true });
   }
 
@@ -83,31 +97,34 @@ export class MapPopup {
   #several(members) {
     const counts = STATES.map((_, state) => members.filter((one) => one.state === state).length);
     const { summary } = members[0].row;
+    const list = h(
+      "ul",
+      { class: "map-list", "aria-label": "Locks at this place" },
+      members.slice(0, LISTED).map((one) => this.#listed(one)),
+      members.length > LISTED
+        ? h("li", { class: "more" }, `and ${count(members.length - LISTED)} more: search for one`)
+        : null,
+    );
+    const [least, most] = LIST_HEIGHT;
+    list.style.maxHeight = `${Math.max(least, Math.min(most, this.map.getSize().y - BESIDES))}px`;
     return [
       h("h2", {}, sentence({ members, counts })),
-      h(
-        "ul",
-        { class: "map-list", "aria-label": "Locks at this place" },
-        members
-          .slice(0, LISTED)
-          .map(({ row, state }) =>
-            h(
-              "li",
-              {},
-              h(
-                "a",
-                { href: this.href(row) },
-                icon(STATES[state], !row.summary.online),
-                h("span", {}, nameOf(row)),
-                h("small", {}, row.alarms || row.summary.lock_state || "state unknown"),
-              ),
-            ),
-          ),
-        members.length > LISTED
-          ? h("li", { class: "more" }, `and ${count(members.length - LISTED)} more: search for one`)
-          : [],
-      ),
+      list,
       h("p", {}, positionElement(summary.latitude, summary.longitude)),
     ];
+  }
+
+  #listed({ row, state }) {
+    return h(
+      "li",
+      {},
+      h(
+        "a",
+        { href: this.href(row) },
+        icon(STATES[state], !row.summary.online),
+        h("span", { class: "named" }, nameOf(row)),
+        h("small", {}, row.alarms || row.summary.lock_state || "state unknown"),
+      ),
+    );
   }
 }
