@@ -31,12 +31,15 @@ TROUBLE: dict[str, dict[str, int]] = {
 }
 #: The lock that is unlocked on a phone.
 SECOND = "794308010002"
+#: A lock that is away, for which a command waits.
+AWAY = "794308010099"
 #: Name, address on the page, width and height, and what must be seen before the picture is taken.
 PICTURES = (
     ("fleet", "", 1280, 290, DEVICE),
     ("lock", f"#/device/{DEVICE}", 1100, 800, "confirmed"),
     ("attention", "", 1280, 390, "low battery"),
     ("phone", f"#/device/{SECOND}", 375, 667, SECOND),
+    ("cancel", "#/commands", 1100, 300, "waiting"),
 )
 #: Width and height of the picture of the map.
 MAP = (960, 560)
@@ -83,12 +86,12 @@ class Demo:
         assert found is not None, said
         self.url, self.user, self.password = found.groups()
 
-    def send(self, *arguments: str) -> None:
-        """Give a command with `jt709c send`."""
-        command = [sys.executable, "-m", "jt709c_gateway.cli.main", "send", *arguments, "--wait"]
+    def send(self, *arguments: str, wait: bool = True) -> None:
+        """Give a command with `jt709c send`, and wait for its outcome."""
+        command = [sys.executable, "-m", "jt709c_gateway.cli.main", "send", *arguments]
         environment = {**os.environ, "JT709C_REDIS": "embedded:jt709c-demo"}
         subprocess.run(
-            [*command, "--password-file", "-"],
+            [*command, "--wait", "--password-file", "-"] if wait else command,
             cwd=self.directory,
             env=environment,
             input="888888\n",
@@ -164,6 +167,8 @@ def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
     for name, address, width, height, text in PICTURES:
         if name == "attention":
             demo.add_trouble()
+        if name == "cancel":
+            demo.send("locate", AWAY, "--issued-by", "night shift", wait=False)
         context = browser.new_context(
             viewport={"width": width, "height": height},
             http_credentials=credentials,
@@ -175,6 +180,8 @@ def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
         page.locator("body").get_by_text(text).locator("visible=true").first.wait_for(timeout=PATIENCE * 1000)
         if name == "phone":
             unlock(page)
+        if name == "cancel":
+            page.locator("[data-cancel]").click()
         page.wait_for_timeout(1000)
         path = directory / f"{name}.png"
         page.screenshot(path=path)
