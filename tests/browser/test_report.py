@@ -80,7 +80,8 @@ class ReportTests(CommandCase):
         self.put(busy, 3600, name="Truck 12", group=group, plate="AB-123")
         self.put(quiet, name="Truck 7", group=group)
         page = self.open("#/report")
-        page.fill("#report-group", group)
+        page.locator(f'#report-groups option[value="{group}"]').wait_for(state="attached")
+        page.fill("#report-group", group.lower())
         page.get_by_label("Period").select_option("week")
         page.get_by_role("button", name="Show").click()
         self.rows(page)
@@ -94,6 +95,32 @@ class ReportTests(CommandCase):
             page.get_by_role("link", name="CSV").click()
         self.assertRegex(saving.value.suggested_filename, r"^seal-report-.*\.csv$")
         self.assertIn(f"{busy},Truck 12,{group},AB-123,opened", saving.value.path().read_text())
+
+    def test_by_name(self) -> None:
+        """A lock may be named by what it is called; a name that none has is said."""
+        device = new_device()
+        self.put(device, 3600, name=f"Van {device}")
+        self.expected = ("400",)
+        page = self.open("#/report")
+        page.fill("#report-device", "no such van")
+        page.get_by_role("button", name="Show").click()
+        page.get_by_role("alert").get_by_text("No lock is called no such van").wait_for()
+        page.fill("#report-device", f"van {device}")
+        page.get_by_label("Period").select_option("week")
+        page.get_by_role("button", name="Show").click()
+        self.assertEqual(self.rows(page), ["Opened", "Closed"])
+        self.assertIn(f"device={device}", page.url)
+
+    def test_from_a_group(self) -> None:
+        """Choosing a group in the fleet offers its report."""
+        device = new_device()
+        self.put(device, 3600, group=f"South {device}")
+        self.client.redis.call("ZADD", self.client.key("devices"), time.time(), device)
+        page = self.open("#/")
+        page.locator(f'#group option[value="South {device}"]').wait_for(state="attached")
+        page.select_option("#group", f"South {device}")
+        page.get_by_role("link", name="Seal report").click()
+        page.locator(".report-head", has_text=f"of the group South {device}").wait_for()
 
     def test_unknown(self) -> None:
         self.expected = ("404",)

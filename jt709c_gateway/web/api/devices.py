@@ -9,6 +9,7 @@ from attrs import define
 
 from jt709c_gateway.redis.device_summary import DeviceSummary
 from jt709c_gateway.redis.label_search import LabelSearch
+from jt709c_gateway.redis.labels import Labels
 from jt709c_gateway.reports.track_export import TrackPosition, geojson, gpx
 from jt709c_gateway.util.timestamps import Timestamp, iso
 from jt709c_gateway.web import query as read
@@ -169,7 +170,9 @@ class DevicesApi:
         form: str = request.param(_FORMAT)
         if form == _JSON:
             return json_response(Track([TrackPoint(*one) for one in kept], self.track_max))
-        made = gpx(device, kept) if form == "gpx" else geojson(device, device, kept)
+        [label] = await Labels(partition.redis, partition.keys).read([device])
+        name = str((label and label.name) or device)
+        made = gpx(name, kept) if form == "gpx" else geojson(device, name, kept)
         saved = {"content-disposition": f'attachment; filename="track-{device}.{form}"'}
         return Response(made, content_type=_MEDIA[form], headers=saved)
 

@@ -47,6 +47,7 @@ export class FilterBar {
     );
     this.group = h("select", { id: "group", on: { change: () => selection.set({ group: this.group.value }) } });
     this.groupField = h("label", { class: "field-inline", hidden: true }, "group ", this.group);
+    this.report = h("a", { hidden: true }, "Seal report");
     this.shown = h("p", { class: "shown", role: "status" });
     this.element = h(
       "section",
@@ -63,6 +64,7 @@ export class FilterBar {
         { class: "tools" },
         withKeypad(this.search, { numeric: false }),
         this.groupField,
+        this.report,
         h("label", { class: "field-inline" }, "silent after ", this.silence),
         this.shown,
       ),
@@ -116,6 +118,8 @@ export class FilterBar {
       );
     }
     this.group.value = group;
+    this.report.hidden = !group;
+    this.report.href = `#/report?${new URLSearchParams({ group })}`;
   }
 }
 

@@ -85,6 +85,12 @@ export class Labels extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
+  /** All groups, in order. */
+  get groups() {
+    const found = new Set([...this.#labels.values()].map((label) => label.group).filter(Boolean));
+    return [...found].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+  }
+
   /** The id of the lock that a text means: an id, a name or a plate. Ambiguous and unknown texts stay. */
   resolve(text) {
     if (text === "" || ID.test(text)) return text;

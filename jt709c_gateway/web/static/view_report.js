@@ -7,7 +7,7 @@ import { GAPS, PERIODS, fieldTime, fromQuery, span, toQuery } from "./report_per
 import { duration, reportDocument } from "./report_table.js";
 
 /** Open the view. `query` has the choice, `storeQuery` stores it in the URL. */
-export function open({ config, query, storeQuery }) {
+export function open({ config, labels, query, storeQuery }) {
   let chosen = fromQuery(query);
   let loading = null;
   const form = new Form(chosen, () => choose(form.chosen()));
@@ -31,11 +31,16 @@ export function open({ config, query, storeQuery }) {
     result,
   );
 
-  const choose = (next) => {
-    chosen = next;
+  const choose = async (next) => {
+    // A lock may be named by what it is called.
+    if (next.device) await labels.load();
+    chosen = { ...next, device: labels.resolve(next.device) };
     storeQuery(toQuery(chosen));
+    form.show(chosen);
     load();
   };
+  const offer = () => form.offer(labels.groups);
+  labels.addEventListener("change", offer);
   const fail = (text) => {
     problem.textContent = text;
     problem.hidden = !text;
@@ -71,7 +76,7 @@ export function open({ config, query, storeQuery }) {
       print.disabled = file.hidden = false;
     } catch (error) {
       if (abort.signal.aborted) return;
-      fail(error.status === 404 ? `Nothing is known of ${chosen.device || `a group ${chosen.group}`}.` : errorText(error));
+      fail(unknown(error, chosen) ?? errorText(error));
       // What is too large for the page may be had as a file.
       file.hidden = !(error.status === 400 && error.field === "from");
     }
@@ -82,8 +87,10 @@ export function open({ config, query, storeQuery }) {
     element,
     title: "Seal report",
     subscription: { devices: 1, kind: ["session"] },
+    connected: (restarted) => labels.load(restarted),
     opened: () => {
       if (!chosen.device && !chosen.group) form.focus();
+      offer();
       load();
     },
     chosen: (next) => {
@@ -91,15 +98,26 @@ export function open({ config, query, storeQuery }) {
       form.show(chosen);
       load();
     },
-    close: () => loading?.abort(),
+    close: () => {
+      labels.removeEventListener("change", offer);
+      loading?.abort();
+    },
   };
+}
+
+/** The sentence about a lock or a group that is not known; null for another error. */
+function unknown(error, { device, group }) {
+  if (error.status === 404) return device ? `Nothing is known of ${device}.` : `No lock is in a group ${group}.`;
+  const named = error.status === 400 && error.field === "device";
+  return named ? `No lock is called ${device}, or several are. Its id or IMEI is certain.` : null;
 }
 
 /** The fields of the choice; `submit` is called when they are to be used. */
 class Form {
   constructor(chosen, submit) {
-    this.device = input({ id: "report-device", inputmode: "numeric", "data-search": true });
-    this.group = input({ id: "report-group" });
+    this.device = input({ id: "report-device", "data-search": true });
+    this.groups = h("datalist", { id: "report-groups" });
+    this.group = input({ id: "report-group", list: "report-groups" });
     this.period = h(
       "select",
       { id: "report-period", on: { change: () => this.#periodChanged() } },
@@ -128,12 +146,13 @@ class Form {
           },
         },
       },
-      labelled("Lock, id or IMEI", this.device),
+      labelled("Lock: name, id or IMEI", this.device),
       labelled("or group", this.group),
       labelled("Period", this.period),
       this.times,
       labelled("Gaps from", this.gap),
       h("button", { type: "submit", class: "button primary" }, "Show"),
+      this.groups,
     );
     this.show(chosen);
   }
@@ -143,6 +162,14 @@ class Form {
     for (const name of ["device", "group", "period", "from", "to"]) this[name].value = chosen[name];
     this.gap.value = String(chosen.gap);
     this.#showTimes();
+  }
+
+  /** Offer groups to choose from. */
+  offer(groups) {
+    setChildren(
+      this.groups,
+      groups.map((value) => h("option", { value })),
+    );
   }
 
   /** The choice in the fields. */

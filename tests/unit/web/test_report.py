@@ -32,10 +32,12 @@ class TrackFileTests(ApiCase):
         points.append([iso(time.time()), 0, 0, 0, 0])
         self.redis.call("RPUSH", f"jt709c:track:{device}", *map(json.dumps, points))
         self.redis.call("HSET", f"jt709c:device:{device}", "seen", iso(time.time()))
+        self.redis.call("HSET", f"jt709c:label:{device}", "name", "Truck & trailer")
         reply = self.api.get(f"/devices/{device}/track", ("format", "gpx"))
         self.assertEqual(reply.headers["content-type"], "application/gpx+xml")
         self.assertEqual(reply.headers["content-disposition"], f'attachment; filename="track-{device}.gpx"')
         [segment] = read_gpx(reply.body)
+        self.assertIn(b"<name>Truck &amp; trailer</name>", reply.body)
         self.assertEqual(
             [(latitude, longitude) for latitude, longitude, _ in segment],
             [(51.9 + n / 100, 4.4) for n in range(4)],
