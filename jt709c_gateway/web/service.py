@@ -149,7 +149,7 @@ class WebService(MultiService):
         )
         labels = LabelsApi(redis, fleet, SharedResponse(self._reactor))
         info = ServiceInfoApi(settings, self._now, lambda: self.routes)
-        reports = ReportsApi(redis, fleet, self._now)
+        reports = ReportsApi(self._reactor, redis, fleet, self._now)
         apis = (
             info,
             devices_api,

@@ -1,18 +1,22 @@
 """Sends a long answer in pieces, as fast as the client reads."""
 
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
+
+#: Seconds after which a client that reads nothing is disconnected.
+PATIENCE: Final = 60.0
 
 
 @implementer(IPushProducer)
 class StreamedBody:
     """The body of a response of unknown length. `begin`, then `write` as often as needed, then `end`."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, clock: Any) -> None:
         self._request = request
+        self._clock = clock
         self._waiting: defer.Deferred[None] | None = None
         self._paused = False
         self.gone = False
@@ -26,12 +30,20 @@ class StreamedBody:
         request.registerProducer(self, True)
 
     async def write(self, data: bytes) -> None:
-        """Send a piece and wait until the client can take more; nothing is sent to one that has gone."""
+        """Send a piece and wait until the client can take more.
+
+        One that takes nothing for a minute is disconnected; nothing is sent to one that has gone.
+        """
         if not self.gone:
             self._request.write(data)
         if self._paused and not self.gone:
             self._waiting = defer.Deferred()
-            await self._waiting
+            try:
+                await self._waiting.addTimeout(PATIENCE, self._clock)
+            except defer.TimeoutError:
+                self._waiting = None
+                self.gone = True
+                self._request.channel.forceAbortClient()
 
     def end(self) -> None:
         """Finish the response."""

@@ -1,12 +1,12 @@
 """Serves seal reports: of one lock, or of the locks of a group."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import txredisapi
 from attrs import define, field, frozen
 from msgspec import to_builtins
-from twisted.internet import threads
+from twisted.internet import defer, threads
 
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis.labels import Labels
@@ -14,7 +14,7 @@ from jt709c_gateway.redis.report_data import read_lock
 from jt709c_gateway.reports.report_csv import csv_heading, csv_of_lock, csv_of_note
 from jt709c_gateway.reports.report_types import LockReport, SealReport
 from jt709c_gateway.reports.seal_report import lock_report
-from jt709c_gateway.reports.trail import Period
+from jt709c_gateway.reports.trail import LockData, Period
 from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web import query as read
 from jt709c_gateway.web.api.devices import unknown_device
@@ -35,6 +35,8 @@ _JSON_NAME: Final = "json"
 _CSV_NAME: Final = "csv"
 #: Events from which a thread makes the report, so that locks don't wait.
 _MANY: Final = 300
+
+_Made = TypeVar("_Made")
 
 _GROUP: Final = read.Parameter("group", read.group, "A group: all locks whose label has it.")
 _FROM: Final = read.Parameter(
@@ -81,10 +83,13 @@ class _Asked:
 class ReportsApi:
     """The handler of /report. `now()` returns the time in epoch seconds."""
 
+    reactor: Any
     web: PartitionedWebRedis
     fleet: DeviceTable
     now: Any
     _running: int = field(default=0, init=False)
+    #: More threads that compute would slow down the reactor.
+    _turn: defer.DeferredLock = field(factory=defer.DeferredLock, init=False)
 
     def routes(self) -> Sequence[Route]:
         """The routes to these handlers."""
@@ -160,8 +165,17 @@ class ReportsApi:
             )
         return sorted(found, key=lambda one: (one.label.get("name", ""), one.device))
 
-    async def _reports(self, asked: _Asked) -> AsyncIterator[tuple[_Lock, LockReport | None]]:
-        """Yield the report of each lock; None for one whose partition is away."""
+    async def _each(
+        self, asked: _Asked, make: Callable[[LockReport], _Made]
+    ) -> AsyncIterator[tuple[_Lock, _Made | None]]:
+        """Yield what `make` makes of the report of each lock; None for one whose partition is away.
+
+        `make` may run in a thread.
+        """
+
+        def made(data: LockData) -> _Made:
+            return make(lock_report(data, asked.period, asked.now, asked.gap_s))
+
         for lock in asked.locks:
             partition = self.web.of(lock.device)
             begin = asked.period.begin
@@ -174,16 +188,13 @@ class ReportsApi:
                 asked.away.extend(away)
                 yield lock, None
                 continue
-            arguments = (data, asked.period, asked.now, asked.gap_s)
-            if len(data.events) < _MANY:
-                yield lock, lock_report(*arguments)
-            else:
-                yield lock, await threads.deferToThread(lock_report, *arguments)
+            is_short = len(data.events) < _MANY
+            yield lock, made(data) if is_short else await self._turn.run(threads.deferToThread, made, data)
 
     async def _json(self, request: ApiRequest, asked: _Asked) -> Response:
         found: list[LockReport] = []
         entries = 0
-        async for _, report in self._reports(asked):
+        async for _, report in self._each(asked, lambda one: one):
             if request.gone:
                 break
             if report is not None:
@@ -210,19 +221,19 @@ class ReportsApi:
         )
 
     async def _send_csv(self, request: ApiRequest, asked: _Asked) -> None:
-        body = StreamedBody(request.twisted_request)
+        body = StreamedBody(request.twisted_request, self.reactor)
         begun = False
         try:
-            async for lock, report in self._reports(asked):
+            async for lock, lines in self._each(asked, csv_of_lock):
                 if not begun:
                     begun = True
                     body.begin(CSV, f"seal-report-{iso(asked.period.begin)[:10]}.csv")
                     await body.write(csv_heading())
-                if report is None:
+                if lines is None:
                     note = "the partition of this lock is away: nothing of it is in this report"
                     await body.write(csv_of_note(lock.device, "not_known", asked.period.begin, note))
                 else:
-                    await body.write(csv_of_lock(report))
+                    await body.write(lines)
                 if body.gone:
                     return
         except txredisapi.RedisError:

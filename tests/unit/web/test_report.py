@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import socket
 import time
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web.api import reports
-from tests.support import wait_until
+from tests.support import LOOPBACK, wait_until
 from tests.support.commands import CommandClient, card_event, new_device
 from tests.support.fleets import StoredFleet, device, two_servers
 from tests.support.web import Api, ApiCase, Reply
@@ -152,6 +153,27 @@ class ReportTests(ApiCase):
         rows = self.rows(self.api.get("/report", ("group", group), ("format", "csv")))
         self.assertIn("there are more entries than a report reads", rows[0]["remarks"])
         self.assertEqual(sum(row["entry"] == "opened" for row in rows), 10_001)
+
+    def test_slow_clients(self) -> None:
+        """Four reports are made at a time; who reads slowly holds one of them until he goes."""
+        name = new_device()
+        self.fill(name, opening(name, 1), 10_000)
+        head = f"GET /api/v1/report?device={name}&format=csv HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+        clients = []
+        for _ in range(4):
+            client = socket.socket()
+            self.addCleanup(client.close)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((LOOPBACK, self.daemon.http_port))
+            client.sendall(head)
+            self.assertIn(b"200 OK", client.recv(100))
+            clients.append(client)
+        refused = self.api.get("/report", ("device", name), ("from", "2000-01-01"))
+        self.assertEqual((refused.status, refused.headers["retry-after"]), (503, "5"))
+        self.assertIn("other reports are being made", refused.error["message"])
+        for client in clients:
+            client.close()
+        wait_until(lambda: self.api.get("/report", ("device", new_device())).status == 404)
 
     def fill(self, device: str, text: str, count: int) -> None:
         """Store the same event many times."""
