@@ -37,6 +37,7 @@ from jt709c_gateway.redis.fleet_stats import FleetCounts
 from jt709c_gateway.redis.partition_check import PartitionCheck
 from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
 from jt709c_gateway.redis.redis_time import RedisTime
+from jt709c_gateway.redis.scripts import ScriptLoader
 from jt709c_gateway.startup import (
     cannot_listen,
     embedded_server,
@@ -139,6 +140,7 @@ class GatewayService(MultiService):
             CommitMetrics(self.registry).observe,
             reply_timeout(settings),
             PartitionCheck(reactor, layout),
+            ScriptLoader(reactor),
             self._partition_ready,
             partial(stop_for, reactor),
         )

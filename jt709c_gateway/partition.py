@@ -30,6 +30,7 @@ from jt709c_gateway.redis.partition_marker import WrongPartitions, problem, read
 from jt709c_gateway.redis.partitioned_queries import PartitionedQueries, gather
 from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.redis_time import RedisTime
+from jt709c_gateway.redis.scripts import ScriptLoader
 from jt709c_gateway.redis.transfers import TransferStore
 
 #: Bytes of records that wait for all partitions together, and at least for each.
@@ -49,6 +50,7 @@ class SharedParts:
     observed: Callable[[float, int], None]
     reply_timeout: float
     check: PartitionCheck
+    loader: ScriptLoader
     #: Called when Redis has become usable, with the number of the partition.
     ready: Callable[[int], None]
     #: Called with the reason when the store is divided in another way.
@@ -109,6 +111,7 @@ class Partition(MultiService):
             self.keys,
             # The clocks of all nodes must agree; the gateway follows that of one of them.
             shared.redis_time if number == 0 else None,
+            loader=shared.loader if shared.partitions.count > 1 else None,
             examine=self._examine,
             commits_ready=lambda: self.committer.resume(),
             commands_ready=self._commands_ready,

@@ -28,6 +28,8 @@ _ROUTED: Final = 0.2
 _RETRY: Final = 2.0
 #: Seconds between looks for what other partitions have to get.
 _DELIVER: Final = 1.0
+#: Partitions beyond which all of these intervals but the next grow, so that together they cost no more.
+_AT_FULL_RATE: Final = 32
 #: Seconds between comparisons of our claims with those in Redis.
 _RECONCILE: Final = 30.0
 #: By task: what Redis refused, for the log.
@@ -63,6 +65,7 @@ class BackgroundTasks(Service):
         self._context = dispatcher.context
         self._keys = keys
         self._ttl = ttl
+        self._slower = max(1.0, keys.count / _AT_FULL_RATE)
         self._identity_poller = poller
         self._consumer = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._adoption.has_name)
         self._recovery = CommandRecovery(dispatcher)
@@ -80,25 +83,23 @@ class BackgroundTasks(Service):
     def startService(self) -> None:
         """Start the tasks that need no Redis."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._run_every(_TICK, self._tick)
+        self._run_every(_TICK * self._slower, self._tick)
 
     def start(self, connection: BlockingConnection) -> None:
         """Start the tasks that need Redis; `connection` is reserved for the blocking wait for commands."""
         self._run_every(self._ttl / 3, self._heartbeat)
         self._run_every(self._ttl / 2, self._adoption.adopt)
-        self._run_every(_EXPIRE, self._expiry.expire)
-        self._run_every(_ROUTED, self._process_routed)
-        self._run_every(_RETRY, self._retry)
-        self._run_every(_RETRY, self._search)
-        self._run_every(_RETRY, self._name_contested)
+        self._run_every(_EXPIRE * self._slower, self._expiry.expire)
+        self._run_every(_ROUTED * self._slower, self._process_routed)
+        self._run_every(_RETRY * self._slower, self._retry)
+        self._run_every(_RETRY * self._slower, self._search)
+        self._run_every(_RETRY * self._slower, self._name_contested)
         self._run_every(_RECONCILE, self._reconcile)
         if self._identity_poller is not None:
             # Together, all partitions query as many devices a second as one would.
-            routing = self._context.routing
-            count = 1 if routing is None else routing.partitions.count
-            self._run_every(ROUND * count, self._identity_poller.poll)
+            self._run_every(ROUND * self._keys.count, self._identity_poller.poll)
         if self._context.routing is not None:
-            self._run_every(_DELIVER, self._deliver)
+            self._run_every(_DELIVER * self._slower, self._deliver)
         self._consumer.start(connection)
 
     def on_redis_ready(self) -> None:

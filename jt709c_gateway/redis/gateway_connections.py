@@ -26,8 +26,8 @@ class GatewayConnections(MultiService):
 
     A commit that waits for durability blocks its connection; without such waits, `commits` and `commands` are
     one connection. `keys` are those of the server's partition; without `redis_time`, Redis's clock is not
-    read. `examine` is called with each new connection, and refuses it by an exception. `commits_ready` and
-    `commands_ready` are called each time these can be used.
+    read. `loader` is shared with other partitions. `examine` is called with each new connection, and refuses
+    it by an exception. `commits_ready` and `commands_ready` are called each time these can be used.
     """
 
     log = Logger()
@@ -39,6 +39,7 @@ class GatewayConnections(MultiService):
         keys: Keys,
         redis_time: RedisTime | None,
         *,
+        loader: scripts.ScriptLoader | None = None,
         examine: Callable[[RedisProtocol], Awaitable[None]],
         commits_ready: Callable[[], None],
         commands_ready: Callable[[], None],
@@ -46,6 +47,7 @@ class GatewayConnections(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         self._redis_time = redis_time
         self._keys = keys
+        self._loader = loader
         probe = keys.imei
         self._examine = examine
         usable = partial(LateConnection, probe=probe, prepare=self._prepare)
@@ -86,7 +88,10 @@ class GatewayConnections(MultiService):
             # The rights check reports a missing right.
             with suppress(txredisapi.ResponseError):
                 await self._redis_time.measure(protocol)
-        await scripts.load(protocol, self._keys)
+        if self._loader is None:
+            await scripts.load(protocol, self._keys)
+        else:
+            await self._loader.load(protocol, self._keys, str(protocol.transport.getPeer()))
         await self._examine(protocol)
 
     async def _prepare_synced(self, protocol: RedisProtocol) -> None:

@@ -5,14 +5,17 @@ from hashlib import sha1
 from typing import Any, Final, Protocol
 
 import txredisapi
-from attrs import field, frozen
+from attrs import define, field, frozen
 from twisted.internet import defer
 
 from jt709c_gateway.redis.keys import Channels, Keys
 from jt709c_gateway.redis.lua_source import Part, assemble
+from jt709c_gateway.util.clock import Clock
 
 #: How often a script is loaded for one call: it can be flushed between loading and use.
 _LOADS: Final = 3
+#: Seconds for which further connections to a server need not load the scripts.
+_LOADED_FOR: Final = 5.0
 
 
 @frozen
@@ -96,6 +99,27 @@ async def load(caller: Caller, keys: Keys) -> None:
     """Load all scripts into the server, in the form for these channels and so many partitions."""
     for script in SCRIPTS:
         await caller.call("SCRIPT", "LOAD", script.form_for(keys).source)
+
+
+@define
+class ScriptLoader:
+    """Loads the scripts once for all connections of a gateway that are made to a server at about one time.
+
+    With 256 partitions each connection would otherwise wait for the scripts of all others. A script that is
+    missing all the same is loaded when it is called.
+    """
+
+    clock: Clock
+    #: When loading began last, by the address of the server.
+    _begun: dict[object, float] = field(factory=dict, init=False)
+
+    async def load(self, caller: Caller, keys: Keys, server: object) -> None:
+        """Load all scripts, unless that has just begun over another connection to this server."""
+        now = self.clock.seconds()
+        if now - self._begun.get(server, -_LOADED_FOR) >= _LOADED_FOR:
+            self._begun = {one: at for one, at in self._begun.items() if now - at < _LOADED_FOR}
+            self._begun[server] = now
+            await load(caller, keys)
 
 
 async def run(caller: Caller, script: Script, keys: list[str], arguments: list[Any]) -> Any:

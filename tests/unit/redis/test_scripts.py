@@ -3,7 +3,7 @@
 from typing import Any
 
 import txredisapi
-from twisted.internet import defer
+from twisted.internet import defer, task
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis import scripts
@@ -52,3 +52,23 @@ class FlushedTests(SynchronousTestCase):
         """In the end it fails."""
         self.flushes = 99
         self.assertIn("NOSCRIPT", str(self.failureResultOf(self.run_one(), txredisapi.ResponseError).value))
+
+
+class LoaderTests(SynchronousTestCase):
+    """The connections of many partitions to one server load the scripts once."""
+
+    def test_once(self) -> None:
+        """For each server, and again for connections that are made later."""
+        clock, loaded = task.Clock(), []
+
+        class Connection:
+            def call(self, *arguments: Any) -> "defer.Deferred[bytes]":
+                loaded.append(arguments[:2])
+                return defer.succeed(b"")
+
+        loader = scripts.ScriptLoader(clock)
+        for seconds, server, times in ((0, "a", 1), (0, "a", 1), (1, "b", 2), (3, "a", 2), (2, "a", 3)):
+            clock.advance(seconds)
+            loading = loader.load(Connection(), Keys("t"), server)
+            self.successResultOf(defer.Deferred.fromCoroutine(loading))
+            self.assertEqual(len(loaded), times * len(scripts.SCRIPTS))
