@@ -178,6 +178,14 @@ class Keys:
         """Hash: the state of one command, expiring."""
         return f"{self.prefix}:command:{command_id}"
 
+    def batch(self, batch_id: str) -> str:
+        """String, expiring: a batch that the API gives, as JSON."""
+        return f"{self.prefix}:batch:{batch_id}"
+
+    def batch_lease(self, batch_id: str) -> str:
+        """String, expiring: the gateway whose web service gives the commands of a batch now."""
+        return f"{self.prefix}:giving:{batch_id}"
+
     @property
     def recent_commands(self) -> str:
         """Sorted set, capped: ids of the last commands by their time of acceptance, epoch seconds."""

@@ -19,6 +19,7 @@ from jt709c_gateway.transport.listeners import TcpService
 from jt709c_gateway.web import static_files
 from jt709c_gateway.web.access import AccessControl, is_local
 from jt709c_gateway.web.api.areas import AreasApi
+from jt709c_gateway.web.api.batches import BatchesApi
 from jt709c_gateway.web.api.catalogue import CatalogueApi
 from jt709c_gateway.web.api.command_requests import CommandRequests
 from jt709c_gateway.web.api.commands import CommandsApi
@@ -29,6 +30,7 @@ from jt709c_gateway.web.api.reports import ReportsApi
 from jt709c_gateway.web.api.service_info import ServiceInfoApi
 from jt709c_gateway.web.app import App
 from jt709c_gateway.web.basic_auth import BasicAuth
+from jt709c_gateway.web.batch_giver import BatchGiver
 from jt709c_gateway.web.command_rights import CommandRights
 from jt709c_gateway.web.device_table import DeviceTable
 from jt709c_gateway.web.htpasswd import UserFile
@@ -80,6 +82,8 @@ class WebService(MultiService):
         )
         self._live = LiveEvents(reactor, self._redis, self._fleet, self._now, access.is_current)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._giver = BatchGiver(reactor, self._redis, settings.gateway)
+        self._giver.setServiceParent(self)  # type: ignore[no-untyped-call]
         #: All routes of the API.
         self.routes = self._routes(profiles)
         tiles: Tiles | None = settings.web_tiles
@@ -150,18 +154,9 @@ class WebService(MultiService):
         labels = LabelsApi(redis, fleet, SharedResponse(self._reactor))
         info = ServiceInfoApi(settings, self._now, lambda: self.routes)
         reports = ReportsApi(self._reactor, redis, fleet, self._now)
-        apis = (
-            info,
-            devices_api,
-            labels,
-            AreasApi(redis),
-            reports,
-            self._live,
-            commands_api,
-            command_requests,
-            catalogue,
-            ExplainApi(),
-        )
+        batches = BatchesApi(command_requests, self._giver)
+        reading = (info, devices_api, reports, self._live, commands_api, catalogue, ExplainApi())
+        apis = (*reading, labels, AreasApi(redis), command_requests, batches)
         return [route for api in apis for route in api.routes()]
 
     def port(

@@ -110,6 +110,7 @@ def fill(before: Store, clients: Sequence[RedisClient]) -> None:
         client = clients[place.number % len(clients)]
         client.call("RPUSH", place.keys.reply(name), f"outcome for {name}")
         client.call("PEXPIREAT", place.keys.reply(name), FAR)
+        client.call("SET", place.keys.batch(name), f"batch {name}")
     if before.count > 1:
         _fill_transfers(before, clients)
 

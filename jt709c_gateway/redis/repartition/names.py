@@ -38,7 +38,7 @@ class Fate(Enum):
 #: By the name in `Keys`.
 FATES: Final = {
     **dict.fromkeys(("device", "label", "history", "track", "recent", "session"), Fate.WHOLE),
-    **dict.fromkeys(("secret", "peripherals", "waiting", "unsettled", "reply"), Fate.WHOLE),
+    **dict.fromkeys(("secret", "peripherals", "waiting", "unsettled", "reply", "batch"), Fate.WHOLE),
     **dict.fromkeys(("command", "peripheral"), Fate.OWNED),
     **dict.fromkeys(("devices", "histories", "deadlines", "recent_commands", "imei"), Fate.SPLIT),
     **dict.fromkeys(("allowed", "labels", "online_at", "under_way"), Fate.SPLIT),
@@ -48,6 +48,7 @@ FATES: Final = {
     **dict.fromkeys(("commands", "intake", "transfers"), Fate.PASSED_ON),
     **dict.fromkeys(("spared", "commit_marker", "route", "transfer_lease", "gateway"), Fate.DROPPED),
     "label_changes": Fate.DROPPED,
+    "batch_lease": Fate.DROPPED,
     "partitions": Fate.OURS,
 }
 #: The type of the keys that are divided.

@@ -168,12 +168,12 @@ class CommandRequests:
 
         A mistake is a 400, as when it is given. `missing` lists what else the lock needs, such as a password.
         """
-        user = self._admit(request)
+        user = self.admit(request)
         try:
-            _, checked = await self._validate(user, self._read(request.json_object(), user))
+            _, checked = await self.validate(user, self.read(request.json_object(), user))
         except InvalidCommand as error:
-            raise _api_error(error) from None
-        missing = [] if checked.spec is None else await self._missing(checked.command, checked.spec)
+            raise api_error(error) from None
+        missing = [] if checked.spec is None else await self.missing(checked.command, checked.spec)
         return json_response(CheckResult(missing))
 
     async def issue(self, request: ApiRequest) -> Response:
@@ -185,9 +185,9 @@ class CommandRequests:
         names before you give it again.
         """
         # A command that was pushed but has no record yet is pushed again: intake accepts each id once.
-        user = self._admit(request)
+        user = self.admit(request)
         body = request.json_object()
-        command = self._read(body, user)
+        command = self.read(body, user)
         has_own_id = body.get("id") is not None
         # A record in a partition that is away is of another lock: otherwise looking for the lock fails below.
         records = (await self.commands_api.find(command.id))[0] if has_own_id else []
@@ -201,13 +201,13 @@ class CommandRequests:
             )
             return _with_location(json_response(AcceptedBefore(command.id, record)), command.id)
         try:
-            known, _ = await self._validate(user, command)
+            known, _ = await self.validate(user, command)
         except InvalidCommand as error:
-            raise _api_error(error) from None
+            raise api_error(error) from None
         if user.groups and known.peripheral is None:
             # Its IMEI may be another lock's when the command is carried out.
             command = evolve(command, device=known.device)
-        wire = self._signed(command)
+        wire = self.signed(command)
         if has_own_id:
             self._repeats.note(command)
         partition = self.web.of(known.device)
@@ -227,39 +227,48 @@ class CommandRequests:
         )
         return _with_location(json_response(Accepted(command.id), 202), command.id)
 
-    def _admit(self, request: ApiRequest) -> User:
+    def admit(self, request: ApiRequest) -> User:
         """Return the user; raise :class:`ApiError` if commands can't be given by this request."""
         check_same_site(request.twisted_request)
         # Without a user this route is refused.
         assert request.user is not None
         return request.user
 
-    def _read(self, body: Mapping[str, Any], user: User) -> Command:
+    def read(self, body: Mapping[str, Any], user: User) -> Command:
+        """Make the command of a request; raise :class:`ApiError` for a field that it can't have."""
         for name in Wire.__struct_fields__:
             if name in body and name not in FIELDS:
                 raise ApiError(400, f"{name} can't be given here: expected {', '.join(FIELDS)}", name)
         if unknown := unknown_names(body, FIELDS, "field"):
             raise ApiError(400, f"unknown {unknown}: expected {', '.join(FIELDS)}")
-        named = {"id": new_command_id()} if body.get("id") is None else {}
-        raw = msgspec.json.encode({**body, **named, "issued_by": f"web:{user.name}"})
+        return self.parse(body, user)
+
+    def parse(self, fields: Mapping[str, Any], user: User) -> Command:
+        """Make a command of its fields, with an id if there is none; raise :class:`ApiError`."""
+        named = {"id": new_command_id()} if fields.get("id") is None else {}
+        raw = msgspec.json.encode({**fields, **named, "issued_by": f"web:{user.name}"})
         try:
             return parse_command(raw, self.now())
         except InvalidCommand as error:
-            raise _api_error(error) from None
+            raise api_error(error) from None
 
-    async def _validate(self, user: User, command: Command) -> tuple[Known, CheckedForDevice]:
+    async def validate(self, user: User, command: Command) -> tuple[Known, CheckedForDevice]:
         """Raise :class:`ApiError` if a user may not give a command.
 
         Raise :class:`InvalidCommand` like the gateway, as far as the device is known.
         """
         known = await self.web.queries.look_up(command.device)
+        return known, await self.validate_for(user, command, known)
+
+    async def validate_for(self, user: User, command: Command, known: Known) -> CheckedForDevice:
+        """The same for a device that was looked up."""
         await self.rights.check(user, command, known)
         there = self.web.of(known.device)
         checked = await check_command(command, known, self.profiles, there.store.peripheral_type)
         await check_conditions(there.redis, there.keys, command, self.now())
-        return known, checked
+        return checked
 
-    async def _missing(self, command: Command, spec: CommandSpec) -> list[MissingParam]:
+    async def missing(self, command: Command, spec: CommandSpec) -> list[MissingParam]:
         """Find the parameters that neither the command nor the gateway has."""
         missing = spec.template.names - spec.check(command.params).keys()
         sources = {name: spec.params[name].supplied_by for name in sorted(missing)}
@@ -270,7 +279,8 @@ class CommandRequests:
             has["dynamic_password"] = bool(await partition.redis.call("EXISTS", key))
         return [MissingParam(name, source) for name, source in sources.items() if not has.get(source or "")]
 
-    def _signed(self, command: Command) -> bytes:
+    def signed(self, command: Command) -> bytes:
+        """Serialize a command for the intake list, signed if there is a key; raise :class:`ApiError`."""
         now = self.now()
         wire = to_wire(command, self.key, now)
         if self.key is None:
@@ -281,7 +291,7 @@ class CommandRequests:
             raise ApiError(403, str(error), error.field) from None
         except InvalidCommand as error:
             # The signed form may be too long.
-            raise _api_error(error) from None
+            raise api_error(error) from None
         return wire
 
 
@@ -289,7 +299,8 @@ def _with_location(answer: Response, command_id: str) -> Response:
     return evolve(answer, headers={"location": f"{BASE}/commands/{command_id}"})
 
 
-def _api_error(error: InvalidCommand) -> ApiError:
+def api_error(error: InvalidCommand) -> ApiError:
+    """The same error as an answer 400."""
     return ApiError(400, str(error), error.field)
 
 
