@@ -63,6 +63,13 @@ SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("POST", "/commands"): ("/commands", {"device": "{device}", "command": "locate"}, True),
     ("POST", "/commands/check"): ("/commands/check", {"device": "{device}", "command": "locate"}, True),
     ("GET", "/commands/{id}"): ("/commands/{command}", None, True),
+    ("POST", "/batches"): (
+        "/batches",
+        {"id": "{command}", "devices": ["{device}"], "command": "locate"},
+        True,
+    ),
+    ("POST", "/batches/check"): ("/batches/check", {"devices": ["{device}"], "command": "locate"}, True),
+    ("GET", "/batches/{id}"): ("/batches/{command}", None, True),
     ("GET", "/catalogue"): ("/catalogue?device={device}", None, True),
     ("GET", "/explain"): ("/explain?frame=7e", None, False),
     ("POST", "/explain"): ("/explain", {"frame": "7e"}, False),
@@ -203,6 +210,10 @@ class AnswerTests(SynchronousTestCase):
         wait_until(lambda: self.api.get("/commands/once").status == 200)
         self.assertEqual(self.api.post("/commands", body).status, 200)
         self.assertEqual(self.api.post("/commands", {**body, "command": "unlock"}).status, 409)
+        batch = {"id": "once", "devices": [self.known["{device}"]], "command": "locate"}
+        self.assertEqual(self.api.post("/batches", batch).status, 202)
+        self.assertEqual(self.api.post("/batches", batch).status, 200)
+        self.assertEqual(self.api.post("/batches", {**batch, "command": "restart"}).status, 409)
 
     def refused_by_redis(self) -> None:
         """A user of Redis that may read nothing."""
