@@ -1,26 +1,47 @@
 """`jt709c send`: sends a command to a lock."""
 
 import sys
+from collections.abc import Mapping
 
 import click
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.condition_options import condition_options
+from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.many_options import ManyOptions, many_options
 from jt709c_gateway.cli.options import SECONDS, check_device, local_option, redis_options
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
 
 
-def _check_device(context: click.Context, parameter: click.Parameter, value: str) -> str | None:
+def _check_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Check DEVICE; the order of the two arguments is easily mixed up."""
     if value in CATALOGUE or value in ALIASES:
         raise click.BadParameter(f"{value} is a command; the command comes first: jt709c send {value} DEVICE")
-    return check_device(context, parameter, value)
+    # Without DEVICE, as with --devices, the first parameter stands here.
+    return value if value is None or "=" in value else check_device(context, parameter, value)
+
+
+def _params(
+    device: str | None, params: tuple[str, ...], many: ManyOptions, fields: Mapping[str, object]
+) -> tuple[str, ...]:
+    """Return the parameters: without DEVICE, the first stands in its place. Raise UserError."""
+    if not many.is_used:
+        if device is None or "=" in device:
+            raise UserError("DEVICE is missing; expected a device id or an IMEI, or --devices or --group")
+        return params
+    if many.path is not None and many.group is not None:
+        raise UserError("--devices and --group are both given; expected either")
+    if device is not None and "=" not in device:
+        raise UserError(f"{device} stands beside --devices or --group; expected either")
+    if fields["command_id"] is not None:
+        raise UserError("--id: many locks get many commands; expected --batch")
+    return params if device is None else (device, *params)
 
 
 @click.command()
 @click.argument("command", shell_complete=completion_values.commands)
-@click.argument("device", callback=_check_device, shell_complete=completion_values.devices)
+@click.argument("device", required=False, callback=_check_device, shell_complete=completion_values.devices)
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completion_values.params)
 @redis_options
 @click.option(
@@ -54,11 +75,12 @@ def _check_device(context: click.Context, parameter: click.Parameter, value: str
     help="Directory of your own profiles, as for the gateway.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the outcome of the command.")
+@many_options
 @local_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def send(
     command: str,
-    device: str,
+    device: str | None,
     params: tuple[str, ...],
     redis: RedisOptions,
     prefix: str,
@@ -67,6 +89,7 @@ def send(
     key_id: str | None,
     directory: str | None,
     wait: bool,
+    many: ManyOptions,
     local: bool,
     as_json: bool,
     **fields: object,
@@ -85,6 +108,7 @@ def send(
         2    a usage error, or Redis is not reachable
         130  interrupted; the command continues
     Without --wait, 0 means that the command is queued.
+    With --devices or --group many locks get a command; those never heard are left out (exit status 1).
 
     \b
     Examples:
@@ -93,21 +117,25 @@ def send(
         jt709c send locate 867284063211238 --ttl 86400 --issued-by "night shift"
         jt709c send unlock 794308010679 --only-within circle:51.5,-0.12,200 --max-speed 5
         jt709c send unlock 794308010679 --only-within area:depot-2 --not-after 2026-12-01T18:00:00Z
-        jt709c send set_intervals 8000010001 awake=60 asleep=120
         jt709c send cancel 794308010679 id=7f3c
+        jt709c send seal --devices trucks.txt --wait
     """
     from jt709c_gateway.cli import command_arguments
+    from jt709c_gateway.cli.batch_send import Sending, make_batch, send_all
     from jt709c_gateway.cli.command_follow import queue
     from jt709c_gateway.cli.command_push import Push
     from jt709c_gateway.cli.redis_client import redis_link
     from jt709c_gateway.cli.runner import run
 
     link = redis_link(redis)
-    key = command_arguments.read_key(key_id, key_file)
+    params, key = _params(device, params, many, fields), command_arguments.read_key(key_id, key_file)
     command_arguments.check_command(command, directory)
     given = command_arguments.read_params(command, params, directory)
     command_arguments.add_passwords(command, given, password_file, directory)
-    made = command_arguments.make(command, device, given, fields)
+    if many.is_used:
+        batch = make_batch(many, command, given, fields, Sending(link, prefix, key, directory, wait, as_json))
+        sys.exit(run(lambda reactor: send_all(reactor, batch)))
+    made = command_arguments.make(command, device or "", given, fields)
     command_arguments.check_complete(made, directory)
     push = Push(link, prefix, made, wait, as_json, key, local)
     sys.exit(run(lambda reactor: queue(reactor, push)))
