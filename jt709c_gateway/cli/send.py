@@ -112,7 +112,6 @@ def send(
 
     \b
     Examples:
-        jt709c send unlock 794308010679 --wait
         jt709c send unlock 794308010679 --wait --password-file /run/secrets/lock
         jt709c send locate 867284063211238 --ttl 86400 --issued-by "night shift"
         jt709c send unlock 794308010679 --only-within circle:51.5,-0.12,200 --max-speed 5

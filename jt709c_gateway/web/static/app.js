@@ -9,6 +9,7 @@ import { Fleet } from "./fleet.js";
 import { setServerTime } from "./format.js";
 import { Labels } from "./label.js";
 import { Live } from "./live.js";
+import { Marks } from "./marks.js";
 import { Partitions } from "./partitions.js";
 import { Rights } from "./rights.js";
 import { Selection } from "./selection.js";
@@ -17,9 +18,10 @@ import * as events from "./view_events.js";
 import * as fleetView from "./view_fleet.js";
 import * as mapView from "./view_map.js";
 import * as report from "./view_report.js";
+import * as batch from "./view_batch.js";
 import * as commands from "./view_commands.js";
 
-const VIEWS = { fleet: fleetView, map: mapView, events, commands, device, report };
+const VIEWS = { fleet: fleetView, map: mapView, events, batch, commands, device, report };
 const CHORDS = { f: "fleet", m: "map", e: "events", c: "commands", r: "report" };
 /** How long the key "g" waits for the second key. */
 const CHORD_MS = 1500;
@@ -210,6 +212,7 @@ async function start() {
     selection,
     attention,
     alerts: new Alerts(attention, selection, live),
+    marks: new Marks(),
     go: (hash) => (location.hash = hash),
   };
   context.selection.addEventListener("change", storeSelection);

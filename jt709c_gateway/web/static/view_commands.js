@@ -40,6 +40,7 @@ export function open({ live, rights, labels, id, query, storeQuery }) {
     Object.keys(STATES).map((name) => h("option", { value: name }, words(name))),
   );
   state.value = chosen.state;
+  const ofBatch = h("p", { hidden: true });
   const body = h("tbody", {});
   const table = h(
     "table",
@@ -79,6 +80,7 @@ export function open({ live, rights, labels, id, query, storeQuery }) {
         h("label", { class: "field-inline", for: "command-state" }, "state "),
         state,
       ),
+      ofBatch,
     ),
     empty,
     table,
@@ -86,9 +88,21 @@ export function open({ live, rights, labels, id, query, storeQuery }) {
     cancelling.element,
   );
 
-  const choose = () => {
-    chosen = { device: labels.resolve(device.value.trim()), state: state.value };
+  const showBatch = () => {
+    ofBatch.hidden = !chosen.batch;
+    const all = { type: "button", class: "button small", on: { click: () => choose("") } };
+    setChildren(
+      ofBatch,
+      "Only commands of ",
+      h("a", { href: `#/batch/${encodeURIComponent(chosen.batch)}` }, `batch ${chosen.batch}`),
+      " ",
+      h("button", all, "Show all"),
+    );
+  };
+  const choose = (batch = chosen.batch) => {
+    chosen = { device: labels.resolve(device.value.trim()), state: state.value, batch };
     device.value = chosen.device;
+    showBatch();
     storeQuery(toQuery(chosen));
     commands.clear();
     pages.reset();
@@ -144,7 +158,8 @@ export function open({ live, rights, labels, id, query, storeQuery }) {
     if (kind !== "command" || !data?.id) return;
     // A listed command may have been found by the IMEI of the lock.
     const named = !chosen.device || [about, data.peripheral].includes(chosen.device) || commands.has(data.id);
-    if (named && (!chosen.state || chosen.state === data.state))
+    const isOfBatch = !chosen.batch || data.batch === chosen.batch;
+    if (named && isOfBatch && (!chosen.state || chosen.state === data.state))
       commands.set(data.id, { ...data, device: data.device ?? about, time });
     else commands.delete(data.id);
     if (details.has(data.id)) details.set(data.id, data);
@@ -157,6 +172,7 @@ export function open({ live, rights, labels, id, query, storeQuery }) {
   };
   const skipped = throttle(() => load(), 5000);
   const renamed = throttle(() => labels.rename(body), 250);
+  showBatch();
   live.addEventListener("event", onEvent);
   live.addEventListener("skipped", skipped);
   labels.addEventListener("change", renamed);
@@ -171,10 +187,10 @@ export function open({ live, rights, labels, id, query, storeQuery }) {
       load();
     },
     chosen: (asked) => {
-      const { device: name, state: which } = fromQuery(asked);
+      const { device: name, state: which, batch } = fromQuery(asked);
       device.value = name;
       state.value = which;
-      choose();
+      choose(batch);
     },
     close: () => {
       pages.stop();
@@ -192,7 +208,12 @@ export function open({ live, rights, labels, id, query, storeQuery }) {
 /** The query of a URL; invalid values are ignored. */
 function fromQuery(query) {
   const state = query.get("state") ?? "";
-  return { device: (query.get("device") ?? "").trim(), state: Object.hasOwn(STATES, state) ? state : "" };
+  const batch = query.get("batch") ?? "";
+  return {
+    device: (query.get("device") ?? "").trim(),
+    state: Object.hasOwn(STATES, state) ? state : "",
+    batch: /^[\w-]{1,40}$/.test(batch) ? batch : "",
+  };
 }
 
 function toQuery(chosen) {

@@ -6,6 +6,8 @@ import { AlertsButton } from "./alerts_dialog.js";
 import { FilterBar } from "./filter_bar.js";
 import { ago, exact, known, now } from "./format.js";
 import { deviceLink } from "./label.js";
+import { MarkBar } from "./mark_bar.js";
+import { markColumn } from "./mark_column.js";
 import { needColumn } from "./need_column.js";
 import { VirtualTable } from "./virtual_table.js";
 import { icon, iconOf } from "./icons.js";
@@ -88,14 +90,20 @@ function battery(summary) {
 }
 
 /** Open the view. */
-export function open({ fleet, selection, alerts, go, memory }) {
+export function open({ rights, fleet, selection, alerts, marks, go, memory }) {
+  const all = h("input", {
+    type: "checkbox",
+    "aria-label": "Select all locks that are shown",
+    on: { change: () => markShown() },
+  });
   let touched = -Infinity;
   let answer = { rows: [], counts: {} };
   const bar = new FilterBar(selection, () => table.enter());
   const columns = [COLUMNS[0], needColumn(selection), ...COLUMNS.slice(1)];
   const table = new VirtualTable({
     label: "Locks",
-    columns,
+    columns: rights.commands ? [markColumn(marks, fleet, all), ...columns] : columns,
+    marks: rights.commands ? marks : null,
     open: (row) => go(`#/device/${encodeURIComponent(row.id)}`),
     sort: (name) => selection.sortBy(name),
     rowClass: (row) =>
@@ -104,6 +112,19 @@ export function open({ fleet, selection, alerts, go, memory }) {
       touched = performance.now();
     },
   });
+  table.element.classList.toggle("markable", rights.commands);
+  const markBar = rights.commands ? new MarkBar({ marks, fleet, rights, shown: () => answer.rows, go }) : null;
+  const markShown = () => {
+    const ids = answer.rows.map((row) => row.id);
+    if (all.checked) marks.add(ids);
+    else marks.remove(ids);
+  };
+  const marked = () => {
+    const number = answer.rows.reduce((sum, row) => sum + (marks.has(row.id) ? 1 : 0), 0);
+    all.checked = number > 0 && number === answer.rows.length;
+    all.indeterminate = number > 0 && number < answer.rows.length;
+    table.draw();
+  };
   const sort = h(
     "select",
     { id: "sort", on: { change: () => selection.set({ sort: sort.value, descending: false }) } },
@@ -124,6 +145,7 @@ export function open({ fleet, selection, alerts, go, memory }) {
     { class: "view view-fleet" },
     h("h1", { class: "unseen", tabindex: -1 }, "Fleet"),
     bar.element,
+    markBar?.element,
     empty,
     table.element,
   );
@@ -146,6 +168,8 @@ export function open({ fleet, selection, alerts, go, memory }) {
     const { counts, groups } = fresh;
     bar.update({ counts, groups, total: fleet.rows.size, shown: fresh.rows.length });
     showEmptyText();
+    markBar?.update();
+    marked();
   };
   const showEmptyText = () => {
     const text =
@@ -170,6 +194,7 @@ export function open({ fleet, selection, alerts, go, memory }) {
     table.element.scrollTop = 0;
   };
   fleet.addEventListener("change", changed);
+  marks.addEventListener("change", marked);
   selection.addEventListener("change", chosen);
   const tick = setInterval(
     () => (performance.now() - touched < HOLD_MS ? table.draw() : refresh(false)),
@@ -194,6 +219,8 @@ export function open({ fleet, selection, alerts, go, memory }) {
       changed.stop();
       table.close();
       alertsButton.close();
+      markBar?.close();
+      marks.removeEventListener("change", marked);
       fleet.removeEventListener("change", changed);
       selection.removeEventListener("change", chosen);
     },

@@ -10,7 +10,8 @@ const OVERSCAN = 6;
 /**
  * `columns` are `{name, title, text(row), render(row)}`: a cell is redrawn if its `text` changes, `render` returns its
  * children. `open(row)` is called for a click or Enter, `sort(name)` for a click on a header, `hold()` for any user
- * action; `rowClass(row)` may return a CSS class.
+ * action; `rowClass(row)` may return a CSS class. With `marks` rows can be selected: a column with `mark` has the boxes,
+ * and its `head` is what stands above them.
  */
 export class VirtualTable {
   #rows = [];
@@ -20,10 +21,11 @@ export class VirtualTable {
   #height = 0;
   #headHeight = 0;
 
-  constructor({ label, columns, open, sort, rowClass = () => "", hold = () => {} }) {
+  constructor({ label, columns, open, sort, rowClass = () => "", hold = () => {}, marks = null }) {
     this.columns = columns;
     this.open = open;
     this.rowClass = rowClass;
+    this.marks = marks;
     this.headers = columns.map((column, index) =>
       h(
         "div",
@@ -33,11 +35,12 @@ export class VirtualTable {
           "aria-colindex": index + 1,
           "aria-sort": "none",
         },
-        h(
-          "button",
-          { type: "button", "data-sort": column.name, on: { click: () => sort(column.name) } },
-          column.title,
-        ),
+        column.head ??
+          h(
+            "button",
+            { type: "button", "data-sort": column.name, on: { click: () => sort(column.name) } },
+            column.title,
+          ),
       ),
     );
     this.head = h(
@@ -55,6 +58,7 @@ export class VirtualTable {
         "aria-label": label,
         "aria-rowcount": 1,
         "aria-colcount": columns.length,
+        "aria-multiselectable": marks ? "true" : null,
       },
       this.head,
       this.body,
@@ -185,7 +189,7 @@ export class VirtualTable {
     element.dataset.id = row.id;
     element.hidden = false;
     const isActive = row.id === this.#active;
-    attribute(element, "aria-selected", isActive);
+    attribute(element, "aria-selected", this.marks ? this.marks.has(row.id) : isActive);
     const look = `grid-row ${isActive ? "active " : ""}${this.rowClass(row)}`;
     if (look !== line.look) element.className = line.look = look;
     this.columns.forEach((column, at) => {
@@ -205,6 +209,12 @@ export class VirtualTable {
   }
 
   #key(event) {
+    if (event.key === " " && this.marks && event.target === this.element) {
+      const row = this.#rows.find((one) => one.id === this.#active);
+      if (row) this.#mark(row, event.shiftKey);
+      event.preventDefault();
+      return;
+    }
     if (event.target !== this.element || event.ctrlKey || event.metaKey || event.altKey) return;
     const last = this.#rows.length - 1;
     const at = this.#rows.findIndex((row) => row.id === this.#active);
@@ -227,10 +237,22 @@ export class VirtualTable {
     event.preventDefault();
   }
 
+  #mark(row, extend) {
+    if (extend) this.marks.extend(this.#rows, row.id);
+    else this.marks.toggle(row.id);
+  }
+
   #click(event) {
     const element = event.target.closest('[role="row"]');
     const row = element && this.#rows.find((one) => one.id === element.dataset.id);
     // Links in the row work as usual, also in another tab; selecting text is not a click.
+    if (row && event.target.closest("[data-mark]")) {
+      this.#active = row.id;
+      this.#mark(row, event.shiftKey);
+      // A box that is drawn anew has no focus: the keys go on in the table.
+      this.element.focus({ preventScroll: true });
+      return;
+    }
     if (!row || event.target.closest("a") || String(getSelection())) return;
     this.#active = row.id;
     this.open(row);
