@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from jt709c_gateway.commands.conditions import MAX_POSITION_AGE, MAX_SPEED_KMH, WhenNotAllowed
 from jt709c_gateway.commands.model import (
     BATCH_ID,
     DEVICE_NAME,
@@ -44,6 +45,12 @@ class NewBatch(msgspec.Struct):
     params: dict[str, Any] | None = None
     ttl: Annotated[float, Meta(gt=0, le=MAX_TTL)] | None = None
     timeout: Annotated[float, Meta(ge=MIN_TIMEOUT, le=MAX_TIMEOUT)] | None = None
+    only_within: dict[str, Any] | UnsetType = UNSET
+    max_speed_kmh: Annotated[float, Meta(ge=0, le=MAX_SPEED_KMH)] | UnsetType = UNSET
+    not_before: str | float | UnsetType = UNSET
+    not_after: str | float | UnsetType = UNSET
+    position_max_age: Annotated[float, Meta(ge=1, le=MAX_POSITION_AGE)] | UnsetType = UNSET
+    when_not_allowed: WhenNotAllowed | UnsetType = UNSET
 
 
 #: The fields that a batch may have.
