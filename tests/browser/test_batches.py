@@ -49,7 +49,7 @@ class BatchTests(CommandCase):
         dialog.locator(f"#batch-command option[value={command}]").wait_for(state="attached")
         page.select_option("#batch-command", command)
         if command == "unlock":
-            page.fill("#param-password", PASSWORD)
+            page.fill("#batch-param-password", PASSWORD)
         dialog.get_by_role("button", name="Continue").click()
         dialog.locator("[data-confirm]").wait_for()
         return dialog

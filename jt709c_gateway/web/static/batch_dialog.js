@@ -106,7 +106,7 @@ export class BatchDialog {
 
   #chosen() {
     this.#complain("");
-    this.#fields = (this.#command?.params ?? []).map(paramField);
+    this.#fields = (this.#command?.params ?? []).map((param) => paramField(param, "batch-param"));
     setChildren(
       this.params,
       this.#fields.map((field) => field.element),
