@@ -127,13 +127,12 @@ function drawLand(context, { land, borders }, frame) {
   const coast = new Path2D();
   const lines = new Path2D();
   for (const copy of copies(frame)) {
-    for (const { points } of inFrame(land, frame, copy)) {
-      const line = placed(points, frame, copy);
+    for (const one of inFrame(land, frame, copy)) {
+      const line = placed(one, frame, copy);
       fillPath(ground, line, frame);
       linePath(coast, line, frame);
     }
-    for (const { points } of inFrame(borders, frame, copy))
-      linePath(lines, placed(points, frame, copy), frame);
+    for (const one of inFrame(borders, frame, copy)) linePath(lines, placed(one, frame, copy), frame);
   }
   context.fillStyle = colour("--map-land");
   context.fill(ground, "evenodd");
@@ -152,34 +151,63 @@ function copies({ left, width, world }) {
   return found;
 }
 
+/** The lines that may be seen: not those that are beyond the frame, or smaller than a pixel. */
 function inFrame(lines, { left, top, width, height, world }, copy) {
   const [x, y] = [left / world - copy, top / world];
   return lines.filter(
     ({ box: [west, north, east, south] }) =>
-      west <= x + width / world && east >= x && north <= y + height / world && south >= y,
+      Math.max(east - west, south - north) * world >= DETAIL &&
+      west <= x + width / world &&
+      east >= x &&
+      north <= y + height / world &&
+      south >= y,
   );
 }
 
-/** A line in pixels of the canvas, without points that are too close to others. */
-function placed(points, { left, top, world }, copy) {
-  const line = [];
-  let [lastX, lastY] = [Infinity, Infinity];
-  const end = points.length - 2;
-  for (let at = 0; at <= end; at += 2) {
-    const x = (points[at] + copy) * world - left;
-    const y = points[at + 1] * world - top;
-    if (at < end && Math.abs(x - lastX) < DETAIL && Math.abs(y - lastY) < DETAIL) continue;
-    line.push(x, y);
-    [lastX, lastY] = [x, y];
+/** The points of a line without those that are too close to others in a world of so many pixels. */
+function thinned(line, world) {
+  if (line.world !== world) {
+    const least = DETAIL / world;
+    const { points } = line;
+    const kept = [];
+    const end = points.length - 2;
+    for (let at = 0; at <= end; at += 2) {
+      const [x, y] = [points[at], points[at + 1]];
+      if (at > 0 && at < end && Math.abs(x - kept.at(-2)) < least && Math.abs(y - kept.at(-1)) < least) continue;
+      kept.push(x, y);
+    }
+    line.thin = Float32Array.from(kept);
+    line.world = world;
   }
-  return line;
+  return line.thin;
+}
+
+/** A line in pixels of the canvas. */
+function placed(line, { left, top, world }, copy) {
+  const points = thinned(line, world);
+  const found = new Array(points.length);
+  for (let at = 0; at < points.length; at += 2) {
+    found[at] = (points[at] + copy) * world - left;
+    found[at + 1] = points[at + 1] * world - top;
+  }
+  return found;
+}
+
+/** Whether a line is within a box; it is not if it only crosses it. */
+function isWithin(line, [west, north, east, south]) {
+  for (let at = 0; at < line.length; at += 2)
+    if (line[at] < west || line[at] > east || line[at + 1] < north || line[at + 1] > south) return false;
+  return true;
 }
 
 function fillPath(path, line, { width, height, top, world }) {
-  const ring = line.slice();
+  let ring = line;
   // The ring around the south pole is closed along the edge of the map.
-  if (Math.abs(ring.at(-2) - ring[0]) > world / 2) ring.push(ring.at(-2), world - top, ring[0], world - top);
-  const cut = cutRing(ring, [-BEYOND, -BEYOND, width + BEYOND, height + BEYOND]);
+  if (Math.abs(ring.at(-2) - ring[0]) > world / 2) {
+    ring = [...line, line.at(-2), world - top, line[0], world - top];
+  }
+  const box = [-BEYOND, -BEYOND, width + BEYOND, height + BEYOND];
+  const cut = isWithin(ring, box) ? ring : cutRing(ring, box);
   for (let at = 0; at < cut.length; at += 2) {
     if (at === 0) path.moveTo(cut[0], cut[1]);
     else path.lineTo(cut[at], cut[at + 1]);
