@@ -33,6 +33,8 @@ TROUBLE: dict[str, dict[str, int]] = {
 SECOND = "794308010002"
 #: A lock that is away, for which a command waits.
 AWAY = "794308010099"
+#: The lock for which a command is bound to a place and a speed.
+THIRD = "794308010003"
 #: Name, address on the page, width and height, and what must be seen before the picture is taken.
 PICTURES = (
     ("fleet", "", 1280, 290, DEVICE),
@@ -40,6 +42,7 @@ PICTURES = (
     ("attention", "", 1280, 390, "low battery"),
     ("phone", f"#/device/{SECOND}", 375, 667, SECOND),
     ("cancel", "#/commands", 1100, 300, "waiting"),
+    ("conditions", f"#/device/{THIRD}", 620, 620, THIRD),
 )
 #: Width and height of the picture of the map.
 MAP = (960, 560)
@@ -160,6 +163,18 @@ def unlock(page: Page) -> None:
     page.locator('.followed[data-state="confirmed"]').wait_for(timeout=PATIENCE * 1000)
 
 
+def bind(page: Page) -> None:
+    """Fill in a command with conditions, up to the question."""
+    page.locator("#command-command option[value=unlock]").wait_for(state="attached")
+    page.select_option("#command-command", "unlock")
+    page.fill("#param-password", "888888")
+    page.locator(".conditions summary").click()
+    page.select_option("#command-where", "around")
+    page.fill("#command-speed", "5")
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("dialog").get_by_text("only while the lock is within 200 m").wait_for()
+
+
 def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
     """Take all pictures; an error when what should be seen doesn't come."""
     credentials = {"username": demo.user, "password": demo.password}
@@ -182,6 +197,8 @@ def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
             unlock(page)
         if name == "cancel":
             page.locator("[data-cancel]").click()
+        if name == "conditions":
+            bind(page)
         page.wait_for_timeout(1000)
         path = directory / f"{name}.png"
         page.screenshot(path=path)

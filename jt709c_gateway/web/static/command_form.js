@@ -3,6 +3,7 @@
 import { ApiError, get, post, errorText } from "./api.js";
 import { CommandProgress } from "./command_progress.js";
 import { Cancelling } from "./cancel.js";
+import { ConditionFields } from "./condition_fields.js";
 import { Confirmation } from "./confirm.js";
 import { h, setChildren } from "./dom.js";
 import { paramField } from "./fields.js";
@@ -53,6 +54,7 @@ export class CommandForm {
         h("option", { value: seconds, selected: seconds === USUAL_WAIT }, span(seconds)),
       ),
     );
+    this.conditions = new ConditionFields(() => this.#summary);
     this.refusal = h("p", { class: "hint", hidden: true });
     this.problem = h("p", { id: "command-problem", class: "problem", role: "alert", hidden: true });
     this.button = h("button", { type: "submit", class: "button primary" }, "Continue…");
@@ -85,6 +87,7 @@ export class CommandForm {
           "If it sleeps or is not connected. After that the command ends as expired, and nothing is written.",
         ),
       ),
+      this.conditions.element,
       this.problem,
       this.button,
     );
@@ -261,7 +264,15 @@ export class CommandForm {
       }
     }
     const [summary, master] = [this.#summary, this.#master];
-    const body = { device: this.target.value || master, command: command.name, params, ttl: Number(this.wait.value) };
+    let conditions;
+    try {
+      conditions = this.conditions.value();
+    } catch (error) {
+      this.#complain(error.message);
+      return;
+    }
+    const device = this.target.value || master;
+    const body = { device, command: command.name, params, ttl: Number(this.wait.value), ...conditions };
     const given = this.#fields
       .filter((field) => field.name in params)
       .map((field) => `${words(field.name)}: ${field.shown()}`);

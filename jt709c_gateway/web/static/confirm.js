@@ -1,6 +1,7 @@
 // The confirmation dialog of a command; after a lost response it shows the state of the command.
 
 import { ApiError, post, errorText } from "./api.js";
+import { conditionTexts } from "./condition_fields.js";
 import { PENDING_TEXTS } from "./command_progress.js";
 import { h, setChildren } from "./dom.js";
 import { fullName } from "./label.js";
@@ -70,7 +71,7 @@ export class Confirmation {
       h(
         "ul",
         {},
-        effects(spec, summary, device, given, body.ttl).map((text) => h("li", {}, text)),
+        effects(spec, summary, given, body).map((text) => h("li", {}, text)),
       ),
       outcome,
       h("div", { class: "buttons" }, no, yes),
@@ -182,7 +183,8 @@ function warning(command) {
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Describe the effects of a command. */
-function effects(command, summary, device, given, wait) {
+function effects(command, summary, given, { device, ttl: wait, ...body }) {
+  const conditions = conditionTexts(body);
   const opens = /unlock|unseal/.test(command.name);
   return [
     lockDescription(summary, device),
@@ -192,10 +194,13 @@ function effects(command, summary, device, given, wait) {
       : "This doesn't move the lock. It may be written again if the lock doesn't answer.",
     FORM_WARNINGS[provenance(command)],
     summary?.online
-      ? `The lock is connected, so the command is written at once. If the lock falls asleep before, the command waits for it, at most ${span(wait)}.`
+      ? `The lock is connected, so the command is written at once${conditions.length ? " if the following holds" : ""}. If the lock falls asleep before, the command waits for it, at most ${span(wait)}.`
       : `The lock is not connected. The command waits for it to connect, at most ${span(wait)}; then it ends as expired.`,
+    conditions,
     "The history of the lock keeps who gave it.",
-  ].filter(Boolean);
+  ]
+    .flat()
+    .filter(Boolean);
 }
 
 function lockDescription(summary, device) {

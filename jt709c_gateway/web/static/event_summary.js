@@ -41,7 +41,7 @@ export const FREQUENT = ["location", "heartbeat"];
 /** States of a command: whether final, the tone, and the text. */
 export const STATES = {
   queued: { end: false, tone: "", text: "accepted" },
-  waiting: { end: false, tone: "", text: "waits for the lock to connect" },
+  waiting: { end: false, tone: "", text: "waits for the lock to connect, or for its conditions" },
   sent: { end: false, tone: "", text: "written to the lock" },
   acknowledged: { end: false, tone: "", text: "the lock accepted it" },
   confirmed: { end: true, tone: "good", text: "done: the lock's own report shows it" },
@@ -55,7 +55,7 @@ export const STATES = {
     tone: "doubt",
     text: "it may or may not have reached the lock; it is not written again automatically",
   },
-  expired: { end: true, tone: "bad", text: "the lock did not connect in time; nothing was written" },
+  expired: { end: true, tone: "bad", text: "the lock did not connect, or the conditions did not hold, in time; nothing was written" },
   cancelled: { end: true, tone: "", text: "cancelled before it was written" },
   invalid: { end: true, tone: "bad", text: "it has a mistake and can't be executed" },
 };
