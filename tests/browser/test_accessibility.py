@@ -58,13 +58,17 @@ class AccessibilityTests(CommandCase):
         page.locator("#connection", has_text="live").wait_for()
 
     def test_lists(self) -> None:
-        """Fleet, keys, map, events with a decoded frame, commands with their steps, a report, no view."""
+        """Fleet, keys, alerts, map, events with a decoded frame, commands with steps, a report, no view."""
         for page, what in self.pages():
             self.go(page, "#/", '.grid [role="row"]:not([hidden])')
             self.check(page, f"{what} fleet")
             page.keyboard.press("?")
             page.get_by_role("dialog").wait_for()
             self.check(page, f"{what} keys")
+            page.keyboard.press("Escape")
+            page.locator("[data-alerts]").click()
+            page.locator("#alerts-sound").check()
+            self.check(page, f"{what} alerts")
             page.keyboard.press("Escape")
             self.go(page, "#/map", ".map-list li")
             self.check(page, f"{what} map")
@@ -94,6 +98,9 @@ class AccessibilityTests(CommandCase):
             page.locator(".frames summary").first.click()
             page.locator("table.fields").first.wait_for()
             self.check(page, f"{what} lock")
+            page.locator("[data-unlock]").click()
+            page.locator("#quick-password").wait_for()
+            self.check(page, f"{what} large button")
             self.ask_to_unlock(page, "")
             page.get_by_role("alert").get_by_text("needs its password").wait_for()
             self.check(page, f"{what} error")
