@@ -39,6 +39,8 @@ THIRD = "794308010003"
 PICTURES = (
     ("fleet", "", 1280, 290, DEVICE),
     ("lock", f"#/device/{DEVICE}", 1100, 800, "confirmed"),
+    ("report", f"#/report?device={DEVICE}&period=week", 1000, 640, "Opened"),
+    ("paper", f"#/report?device={DEVICE}&period=week", 794, 560, "Opened"),
     ("attention", "", 1280, 390, "low battery"),
     ("phone", f"#/device/{SECOND}", 375, 667, SECOND),
     ("cancel", "#/commands", 1100, 300, "waiting"),
@@ -199,6 +201,8 @@ def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
             page.locator("[data-cancel]").click()
         if name == "conditions":
             bind(page)
+        if name == "paper":
+            page.emulate_media(media="print")
         page.wait_for_timeout(1000)
         path = directory / f"{name}.png"
         page.screenshot(path=path)

@@ -88,7 +88,7 @@ function lockSection(lock, named) {
           h(
             "ul",
             {},
-            lock.not_known.map((one) => h("li", {}, `${sentence(one.text)}${spanText(one)}`)),
+            lock.not_known.map((one) => h("li", {}, sentence(one.text), spanText(one))),
           ),
         )
       : null,
@@ -118,7 +118,8 @@ const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
 
 function spanText({ begin, end }) {
   if (!begin) return ".";
-  return end ? `: ${dated(moment(begin))} to ${dated(moment(end))}.` : `: from ${dated(moment(begin))}.`;
+  const at = (value) => h("span", { class: "report-time" }, dated(moment(value)));
+  return end ? [": ", at(begin), " to ", at(end), "."] : [": from ", at(begin), "."];
 }
 
 function table(lock) {
