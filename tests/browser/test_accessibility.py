@@ -28,6 +28,7 @@ class AccessibilityTests(CommandCase):
         cls.lock.send(cls.lock.location(alarm_bits=1 << 1))
         cls.command = cls.client.unlock(cls.lock.device)
         cls.client.wait(cls.command, "sent")
+        cls.client.wait(cls.client.command(new_device(), "locate", ttl=3600), "waiting")
         cls.master = FakeMaster(new_master()).connect(cls.daemon)
         cls.addClassCleanup(cls.master.close)
         cls.master.hear(new_sublock())
@@ -58,7 +59,8 @@ class AccessibilityTests(CommandCase):
         page.locator("#connection", has_text="live").wait_for()
 
     def test_lists(self) -> None:
-        """Fleet, keys, alerts, map, events with a decoded frame, commands with steps, a report, no view."""
+        """Fleet, keys, alerts, map, events with a decoded frame, commands with steps and a cancel, a report,
+        no view."""
         for page, what in self.pages():
             self.go(page, "#/", '.grid [role="row"]:not([hidden])')
             self.check(page, f"{what} fleet")
@@ -83,6 +85,10 @@ class AccessibilityTests(CommandCase):
             self.check(page, f"{what} events")
             self.go(page, f"#/commands/{self.command}", ".commands .opened .step")
             self.check(page, f"{what} commands")
+            page.locator("[data-cancel]").first.click()
+            page.get_by_role("dialog").wait_for()
+            self.check(page, f"{what} cancel")
+            page.keyboard.press("Escape")
             self.go(page, f"#/report?device={self.lock.device}&period=week", ".report-table td")
             self.check(page, f"{what} report")
             self.go(page, "#/nowhere", "h1")
