@@ -83,7 +83,7 @@ class AreasApi:
         return json_response(AreaList(await self._all[0].names()))
 
     async def show(self, request: ApiRequest) -> Response:
-        """GET /areas/{name}: one area."""
+        """GET /areas/{name}: one area, a circle or a polygon."""
         name = request.path_param(_NAME)
         areas = self._all[0]
         if name not in await areas.names():
