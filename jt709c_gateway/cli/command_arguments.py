@@ -338,6 +338,17 @@ def check_complete(command: Command, directory: str | None = None) -> None:
             raise UserError(f"{name}: missing; expected {error.expected}{hint}") from None
 
 
+def moves(command: Command, directory: str | None = None) -> bool:
+    """Return whether any form of a command moves the lock, or may."""
+    found = [
+        profile.commands[command.name]
+        for profile in _profiles(directory).values()
+        if command.name in profile.commands
+    ]
+    specs = [spec for one in found for spec in (one.base, *(variant.spec for variant in one.variants))]
+    return any(spec.physical for spec in specs if spec is not None)
+
+
 def read_key(key_id: str | None, path: str | None) -> SigningKey | None:
     """Load the signing key, None without --key-file; raise UserError for an invalid file or id."""
     if path is None:

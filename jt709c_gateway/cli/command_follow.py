@@ -19,6 +19,7 @@ from jt709c_gateway.cli.command_push import (
     print_queued,
     push_command,
     unheard,
+    use_name,
 )
 from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.errors import UserError
@@ -115,6 +116,7 @@ async def queue(reactor: Any, push: Push) -> int:
     fleet = Fleet(reactor, push.link, push.prefix, stay=push.wait)
     try:
         await fleet.open()
+        await use_name(fleet, push)
         if push.wait:
             several = fleet.layout.count > 1
             return await (_follow_trail if several else _follow_channel)(reactor, fleet, push)

@@ -5,12 +5,14 @@ from typing import Final
 
 import click
 import txredisapi
-from attrs import define
+from attrs import define, evolve
 
 from jt709c_gateway.cli.console import plain
 from jt709c_gateway.cli.device_lookup import resolve
+from jt709c_gateway.cli.device_removal import confirm
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.fleet import Fleet, Part
+from jt709c_gateway.cli.labels import find_named, full_name, labels_of
 from jt709c_gateway.cli.redis_client import Link
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE, LOCAL_COMMANDS
@@ -36,6 +38,10 @@ class Push:
     key: SigningKey | None = None
     #: Whether times are shown in the local zone.
     local: bool = False
+    #: The name or plate by which the lock was given, which is looked up first.
+    name: str | None = None
+    #: The question to ask once the lock is known, for a command that moves it; None without one.
+    question: str | None = None
     #: Whether it was sent to Redis.
     sent: bool = False
 
@@ -43,6 +49,19 @@ class Push:
     def patience(self) -> float:
         """Seconds after which the command must have ended."""
         return self.command.ttl + 4 * self.command.timeout + _MARGIN
+
+
+async def use_name(fleet: Fleet, push: Push) -> None:
+    """Find the lock that the command names; raise UserError unless there is one, click.Abort for a no."""
+    if push.name is None:
+        return
+    device = await find_named(fleet, push.name)
+    push.command = evolve(push.command, device=device)
+    label = (await labels_of(fleet, [device])).get(device)
+    if push.question is None:
+        notice(f"{push.name} is {full_name(device, label)}")
+    else:
+        confirm(f"{push.question} {full_name(device, label)}?")
 
 
 async def part_of(fleet: Fleet, name: str) -> tuple[Part, str]:

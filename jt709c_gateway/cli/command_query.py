@@ -12,10 +12,12 @@ from jt709c_gateway.cli import event_format
 from jt709c_gateway.cli.command_list import Listed, newest_first
 from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
 from jt709c_gateway.cli.fleet import Fleet, Part
+from jt709c_gateway.cli.labels import devices_in, labels_of
 from jt709c_gateway.cli.table import Cell, Column, known
 from jt709c_gateway.cli.time_format import age, date_and_time, parse
 from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.serialization import public_from_hash
+from jt709c_gateway.redis.labels import Label
 from jt709c_gateway.redis.partitioned_queries import gather
 
 #: Ids up to this length are shown whole; of longer ones, the beginning, which `jt709c show` accepts.
@@ -37,19 +39,22 @@ class CommandFilter:
     states: frozenset[str]
     limit: int
     batch: str | None = None
+    groups: tuple[str, ...] = ()
 
 
-async def find(fleet: Fleet, wanted: CommandFilter) -> list[dict[str, Any]]:
-    """Read the matching commands, the newest first; raise an error reply of Redis."""
+async def find(fleet: Fleet, wanted: CommandFilter) -> tuple[list[dict[str, Any]], dict[str, Label]]:
+    """Read the matching commands, the newest first, and the labels of their locks; raise an error reply."""
     named = None if wanted.device is None else await resolve(fleet, wanted.device)
+    group = await devices_in(fleet, wanted.groups)
     found: list[dict[str, Any]] = []
     async for listed in newest_first(fleet):
         for record in await read(fleet, listed):
-            if _fits(record, named, wanted):
+            if _fits(record, named, wanted) and (group is None or record["device"] in group):
                 found.append(record)
-                if len(found) == wanted.limit:
-                    return found
-    return found
+        if len(found) >= wanted.limit:
+            break
+    found = found[: wanted.limit]
+    return found, await labels_of(fleet, [one["device"] for one in found if one["device"]])
 
 
 async def read(fleet: Fleet, listed: Sequence[Listed]) -> list[dict[str, Any]]:
@@ -125,8 +130,12 @@ def short_id(command_id: str) -> str:
     return command_id if len(command_id) <= _SHORT_ID else command_id[:_SHOWN_OF_ID]
 
 
-def command_columns(now: datetime, local: bool) -> list[Column]:
-    """The columns of `jt709c commands`."""
+def command_columns(now: datetime, local: bool, labels: Mapping[str, Label]) -> list[Column]:
+    """The columns of `jt709c commands`; one for names when any of the locks has a label."""
+
+    def name(record: Mapping[str, Any]) -> Cell:
+        label = labels.get(record["device"])
+        return known((label and label.name) or None)
 
     def asked(record: Mapping[str, Any]) -> Cell:
         moment = parse(record["created_at"])
@@ -144,6 +153,7 @@ def command_columns(now: datetime, local: bool) -> list[Column]:
     return [
         Column("id", lambda record: known(short_id(str(record["id"])), "bold")),
         Column("asked", asked),
+        *([Column("name", name)] if labels else []),
         Column("device", lambda record: known(record["device"]), rank=1),
         Column("sub-lock", lambda record: known(record["peripheral"]), wide=True),
         Column("command", lambda record: known(record["command"])),

@@ -10,9 +10,11 @@ from jt709c_gateway.cli.command_query import full_ids, read
 from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.fleet import Fleet, away_text
+from jt709c_gateway.cli.labels import full_name
 from jt709c_gateway.cli.time_format import date_and_time, parse
 from jt709c_gateway.cli.timeline import INDENT, Timeline
 from jt709c_gateway.protocol.events import to_json
+from jt709c_gateway.redis.labels import Label
 
 #: Fields of the record that the timeline shows anyway.
 _SHOWN_BELOW = frozenset(["id", "state", "sent_at", "acknowledged_at", "confirmed_at"])
@@ -56,8 +58,10 @@ async def read_events(fleet: Fleet, record: Mapping[str, Any]) -> list[dict[str,
     return events
 
 
-def print_command(record: Mapping[str, Any], events: list[dict[str, Any]], local: bool) -> None:
-    """Print the record of a command, and its events."""
+def print_command(
+    record: Mapping[str, Any], events: list[dict[str, Any]], local: bool, label: Label | None
+) -> None:
+    """Print the record of a command, with the name of its lock, and its events."""
     out = console()
     out.print(f"command {plain(record['id'])}: {plain(record['state'])}", style="bold", soft_wrap=True)
     for name, value in record.items():
@@ -66,6 +70,8 @@ def print_command(record: Mapping[str, Any], events: list[dict[str, Any]], local
         if name.endswith("_at"):
             value = date_and_time(parse(value), local, milliseconds=True)
         text = value if isinstance(value, str) else to_json(value).decode()
+        if name == "device":
+            text = full_name(text, label)
         out.print(f"    {name:<16}{plain(text)}", soft_wrap=True)
     timeline = Timeline(local)
     for event in events:

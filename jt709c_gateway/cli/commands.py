@@ -9,6 +9,7 @@ from jt709c_gateway.cli.options import (
     IntegerRange,
     check_batch,
     check_device,
+    group_option,
     local_option,
     output_options,
     redis_options,
@@ -44,6 +45,7 @@ from jt709c_gateway.redis.command_writes import MAX_RECENT
     metavar="N",
     help="Show at most N commands.",
 )
+@group_option
 @local_option
 @output_options
 def commands(
@@ -53,6 +55,7 @@ def commands(
     states: tuple[str, ...],
     batch: str | None,
     limit: int,
+    groups: tuple[str, ...],
     local: bool,
     output: str,
 ) -> None:
@@ -66,6 +69,7 @@ def commands(
     Examples:
         jt709c commands
         jt709c commands 794308010679 --limit 5
+        jt709c commands "Truck 12"
         jt709c commands --state uncertain --state unconfirmed -o csv
         jt709c commands --batch night-shift-1
     """
@@ -74,11 +78,11 @@ def commands(
     from jt709c_gateway.cli.runner import notice
     from jt709c_gateway.cli.table import print_records
 
-    wanted = CommandFilter(device, frozenset(states), limit if batch is None else MAX_RECENT, batch)
-    found, away = query_all(
+    wanted = CommandFilter(device, frozenset(states), limit if batch is None else MAX_RECENT, batch, groups)
+    (found, labels), away = query_all(
         redis, prefix, "read commands", lambda fleet: find(fleet, wanted), "jt709c-commander"
     )
-    print_records(found[:limit], command_columns(datetime.now(UTC), local), PUBLIC_FIELDS, output)
+    print_records(found[:limit], command_columns(datetime.now(UTC), local, labels), PUBLIC_FIELDS, output)
     if found and batch is not None:
         notice(f"batch {batch}: {count_states(found)}")
     if not found:

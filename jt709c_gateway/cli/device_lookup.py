@@ -1,10 +1,12 @@
-"""Resolves a device id, an IMEI or a sub-lock id to a device."""
+"""Resolves a device id, an IMEI, a sub-lock id or a name to a device."""
 
 import txredisapi
 from attrs import frozen
 
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.fleet import Fleet, Part, away_text
+from jt709c_gateway.cli.labels import find_named
+from jt709c_gateway.cli.options import is_id
 from jt709c_gateway.protocol.device_id import canonical, may_be_sublock
 
 
@@ -17,11 +19,15 @@ class ResolvedDevice:
 
 
 async def resolve(fleet: Fleet, name: str) -> ResolvedDevice:
-    """Resolve a name with the records in Redis; an unknown name is taken as a device id.
+    """Resolve an id, or the name or plate of a lock, with the records in Redis.
+
+    An unknown id is taken as a device id; an unknown or ambiguous name is a UserError.
 
     An id of ten digits that is also that of a device which has reported itself means that device, as in
     commands. Raises UserError when a partition that has to be asked is away.
     """
+    if not is_id(name):
+        return ResolvedDevice(await find_named(fleet, name))
     name = name.upper()
     part = await fleet.of(name)
     alias = await part.call("HGET", part.keys.imei, name)

@@ -38,8 +38,8 @@ _Listed = tuple[Part, str]
 class DeviceFilter:
     """A filter of devices; None and empty values match all.
 
-    `silent_for` is in seconds. All `texts`, in lower case, must be found in id, IMEI, firmware, gateway or
-    peer. An unknown value passes no filter.
+    `silent_for` is in seconds. All `texts`, casefolded, must be found in label, id, IMEI, firmware, gateway
+    or peer; `groups` are casefolded, too. An unknown value passes no filter.
     """
 
     online: bool | None = None
@@ -50,6 +50,7 @@ class DeviceFilter:
     silent_for: float | None = None
     dialects: frozenset[str] = frozenset()
     gateways: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
     texts: tuple[str, ...] = ()
     sort: str = "seen"
     reverse: bool = False
@@ -66,6 +67,7 @@ class DeviceFilter:
             and (self.battery_below is None or (battery is not None and battery < self.battery_below))
             and (not self.dialects or one.dialect in self.dialects)
             and (not self.gateways or one.gateway in self.gateways)
+            and (not self.groups or _group(one) in self.groups)
             and (not self.texts or _has(one, self.texts))
         )
 
@@ -81,9 +83,14 @@ class DeviceFilter:
         return (known + unknown)[: self.limit]
 
 
+def _group(one: DeviceSummary) -> str:
+    return ((one.label and one.label.group) or "").casefold()
+
+
 def _has(one: DeviceSummary, texts: tuple[str, ...]) -> bool:
     where = (one.device, one.imei, one.firmware, one.gateway, one.peer)
-    hay = "\n".join(text for text in where if text).lower()
+    label = one.label.values() if one.label else ()
+    hay = "\n".join(text for text in (*where, *label) if text).casefold()
     return all(text in hay for text in texts)
 
 
@@ -193,7 +200,7 @@ class Screen:
                 title = f"{date_and_time(now, self.local)}  {page_summary(page, self.wanted)}"
                 out.control(Control.home(), Control.clear())
                 out.print(title[: out.width], style="bold", soft_wrap=True)
-                columns, rows = device_columns(now, self.local), out.height - _LINES_AROUND
+                columns, rows = device_columns(now, self.local, page.devices), out.height - _LINES_AROUND
                 print_table(out, page.devices, columns, wide=self.output == Output.WIDE, rows=rows)
                 await task.deferLater(reactor, _WATCH_EVERY)
 

@@ -6,6 +6,8 @@ import click
 
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.fleet import Fleet
+from jt709c_gateway.cli.labels import labels_in
+from jt709c_gateway.redis.labels import Label
 
 
 def confirm(question: str) -> None:
@@ -31,12 +33,18 @@ async def check_removable(fleet: Fleet, device: str, with_history: bool) -> None
         raise UserError(f"{device}: such a device is unknown with the prefix {fleet.prefix}")
 
 
-async def remove_device(fleet: Fleet, device: str, with_history: bool) -> None:
-    """Delete the keys of a device; raise UserError if it has come online or is unknown."""
+async def remove_device(fleet: Fleet, device: str, with_history: bool) -> Label | None:
+    """Delete the keys of a device; raise UserError if it has come online or is unknown.
+
+    Returns its label, which has gone, too.
+    """
     await check_removable(fleet, device, with_history)
     part = await fleet.of(device)
     keys = part.keys
     history = [keys.history(device)] if with_history else []
+    # First, since a user may have no right to it.
+    [label] = await labels_in(part).read([device])
+    await labels_in(part).remove(device)
     imei = await part.call("HGET", keys.device(device), "imei")
     # An IMEI is in a partition of its own.
     other = None if imei is None else await fleet.of(imei.decode())
@@ -56,3 +64,4 @@ async def remove_device(fleet: Fleet, device: str, with_history: bool) -> None:
         await part.call("ZREM", keys.histories, device)
     # Last, so that a device whose deletion was interrupted is still listed.
     await part.call("ZREM", keys.devices, device)
+    return label

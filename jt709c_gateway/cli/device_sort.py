@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 #: The sort keys; None sorts last. ISO 8601 times sort as text.
 SORTS: "Final[dict[str, Callable[[DeviceSummary], Any]]]" = {
     "seen": lambda one: one.seen,
+    "name": lambda one: (one.label and one.label.name and one.label.name.casefold()) or None,
+    "group": lambda one: (one.label and one.label.group and one.label.group.casefold()) or None,
     "device": lambda one: (len(one.device), one.device),
     "imei": lambda one: one.imei,
     "battery": lambda one: one.battery_percent,

@@ -1,7 +1,8 @@
 """The columns of the fleet's table."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from jt709c_gateway.cli import time_format
 from jt709c_gateway.cli.console import plain
@@ -12,8 +13,11 @@ from jt709c_gateway.redis.device_summary import DeviceSummary
 _LOW_BATTERY: Final = 30
 
 
-def device_columns(now: datetime, local: bool) -> list[Column]:
-    """Make the columns; ages are at `now`, times of the wide ones in UTC or local."""
+def device_columns(now: datetime, local: bool, devices: Sequence[DeviceSummary] = ()) -> list[Column]:
+    """Make the columns; ages are at `now`, times of the wide ones in UTC or local.
+
+    There is one for names when any of the devices has a label.
+    """
 
     def ago(text: str | None) -> Cell:
         moment = time_format.parse(text)
@@ -33,7 +37,17 @@ def device_columns(now: datetime, local: bool) -> list[Column]:
 
         return Column(name.replace("_", " "), cell, wide=True)
 
+    def labelled(field: str, **more: Any) -> Column:
+        return Column(field, lambda one: known((one.label and getattr(one.label, field)) or None), **more)
+
+    names = [
+        Column("name", lambda one: known((one.label and one.label.name) or None, "bold")),
+        labelled("group", rank=7),
+        labelled("plate", wide=True),
+        labelled("note", wide=True),
+    ]
     return [
+        *(names if any(one.label for one in devices) else []),
         Column("device", lambda one: (plain(one.device), "bold")),
         Column("imei", lambda one: known(one.imei), rank=6),
         Column("dialect", lambda one: known(one.dialect), rank=5),

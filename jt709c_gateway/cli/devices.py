@@ -9,7 +9,7 @@ import click
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.device_sort import SORTS
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import IntegerRange, local_option, output_options, redis_options
+from jt709c_gateway.cli.options import IntegerRange, group_option, local_option, output_options, redis_options
 from jt709c_gateway.cli.output import Output
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.cli.time_format import read_duration
@@ -60,6 +60,7 @@ from jt709c_gateway.protocol.dialects import DIALECTS, SENTENCE
     is_flag=True,
     help="Show the fleet, read every 2 s, until interrupted.",
 )
+@group_option
 @local_option
 @output_options
 def devices(
@@ -77,8 +78,8 @@ def devices(
 
     On a narrow terminal, columns that do not fit are left out; -o wide shows all of them.
 
-    A device must pass all filters. Each TEXT is searched in device id, IMEI, firmware, gateway and peer. An
-    unknown value passes no filter.
+    A device must pass all filters. Each TEXT is searched in name, group, plate, note, device id, IMEI,
+    firmware, gateway and peer. An unknown value passes no filter.
 
     \b
     Examples:
@@ -87,6 +88,7 @@ def devices(
         jt709c devices --silent-for 2h -o csv
         jt709c devices --offline --silent-for 2h --sort seen --reverse
         jt709c devices --state unlocked --battery-below 20 --limit 10
+        jt709c devices --group north --group south --online
         jt709c devices 867284 --json | jq -r .device
     """
     from jt709c_gateway.cli.console import console
@@ -96,13 +98,15 @@ def devices(
     from jt709c_gateway.cli.runner import notice
     from jt709c_gateway.cli.table import print_records
     from jt709c_gateway.redis.device_summary import DeviceSummary
+    from jt709c_gateway.redis.labels import LABEL_FIELDS
 
     for name in filters["alarms"]:
         if name not in NAMES and re.fullmatch(r"bit_\d{1,2}", name) is None:
             known = ", ".join([*NAMES, "bit_<n>"])
             raise UserError(f"--alarm: {name!r} is not an alarm; expected one of {known}")
     filters |= {name: frozenset(filters[name]) for name in ("alarms", "dialects", "gateways")}
-    filters["texts"] = tuple(text.lower() for text in texts)
+    filters["texts"] = tuple(text.casefold() for text in texts)
+    filters["groups"] = frozenset(name.casefold() for name in filters["groups"])
     if silent_for is not None:
         filters["silent_for"] = read_duration("--silent-for", silent_for)
     wanted = DeviceFilter(**filters)
@@ -113,8 +117,9 @@ def devices(
         query(redis, prefix, "read the fleet", Screen(wanted, output, local).show, stay=True)
         return
     page = query(redis, prefix, "read the fleet", lambda fleet: find(fleet, wanted))
-    columns = device_columns(datetime.now(UTC), local)
-    print_records(page.devices, columns, DeviceSummary.__struct_fields__, output)
+    columns = device_columns(datetime.now(UTC), local, page.devices)
+    fields = [name for name in DeviceSummary.__struct_fields__ if name != "label"]
+    print_records(page.devices, columns, [*fields, *(f"label.{name}" for name in LABEL_FIELDS)], output)
     if table:
         notice(page_summary(page, wanted))
     end_partial(page.away)

@@ -1,7 +1,7 @@
 """Shows events as they are published."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
 from jt709c_gateway.cli.event_streams import follow_streams
 from jt709c_gateway.cli.fleet import Fleet
+from jt709c_gateway.cli.labels import devices_in, readable_labels
 from jt709c_gateway.cli.redis_client import Link, subscribe
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.stream_reader import StreamReader
@@ -20,6 +21,7 @@ from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.protocol.json_text import escape_text
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.labels import Label
 from jt709c_gateway.redis.pubsub import PING_EVERY, glob_escape, keep_alive
 
 #: Number of remembered event ids, to suppress repetitions.
@@ -40,6 +42,7 @@ class EventFilter:
     since: float | None = None
     as_json: bool = False
     local: bool = False
+    groups: tuple[str, ...] = ()
 
 
 def patterns(prefix: str, kinds: Sequence[str], devices: Sequence[str]) -> list[str]:
@@ -57,6 +60,10 @@ class Display:
 
     wanted: EventFilter
     named: Sequence[ResolvedDevice] = ()
+    #: How locks were called when this began.
+    labels: Mapping[str, Label] = {}
+    #: The devices to show, None for all.
+    group: frozenset[str] | None = None
     _shown: OrderedDict[str, None] = field(factory=OrderedDict, init=False, repr=False)
     _out: Any = field(factory=console, init=False, repr=False)
 
@@ -72,10 +79,14 @@ class Display:
         if self.wanted.as_json:
             self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
         else:
-            print_line(self._out, event_format.line(event, self.wanted.local), event_format.INDENT)
+            label = self.labels.get(str(event.get("device")))
+            name = str(label.name) if label is not None and label.name else None
+            print_line(self._out, event_format.line(event, self.wanted.local, name), event_format.INDENT)
 
     def _fits(self, event: dict[str, Any]) -> bool:
         if self.wanted.kinds and event.get("kind") not in self.wanted.kinds:
+            return False
+        if self.group is not None and event.get("device") not in self.group:
             return False
         data = event.get("data")
         behind = data.get("peripheral") if isinstance(data, dict) else None
@@ -100,7 +111,9 @@ async def follow(reactor: Any, link: Link, wanted: EventFilter) -> int:
     fleet = Fleet(reactor, link, wanted.prefix, stay=True, patient=True)
     try:
         await fleet.open()
-        display = Display(wanted, [await resolve(fleet, name) for name in wanted.names])
+        named = [await resolve(fleet, name) for name in wanted.names]
+        labels = {} if wanted.as_json else await readable_labels(fleet)
+        display = Display(wanted, named, labels, await devices_in(fleet, wanted.groups))
         if fleet.layout.count > 1:
             await follow_streams(fleet, wanted.since, display.show)
         else:

@@ -35,13 +35,15 @@ _GOOD: Final = frozenset(["done", "confirmed"])
 _SAID_ABOVE: Final = {"command": None, "peripheral": None, "id": None}
 
 
-def line(event: Mapping[str, Any], local: bool = False) -> Text:
-    """Format an event as a line: time in UTC or local, device, kind, summary."""
+def line(event: Mapping[str, Any], local: bool = False, name: str | None = None) -> Text:
+    """Format an event as a line: time in UTC or local, device, its name if it has one, kind, summary."""
     kind = plain(event.get("kind"))
     data = event.get("data")
     text = Text(no_wrap=True, overflow="ignore", end="")
     text.append(time_of_day(parse(event.get("received_at")), local), "dim")
     text.append(f"  {plain(event.get('device')):<{_DEVICE_WIDTH}}  ")
+    if name is not None:
+        text.append(f"{plain(name)}  ", "bold")
     text.append(f"{kind:<{_KIND_WIDTH}}  ", STYLES.get(kind, ""))
     text.append_text(styled(kind, data if isinstance(data, dict) else {}))
     if event.get("stored"):

@@ -3,7 +3,7 @@
 import click
 
 from jt709c_gateway.cli import completion_values
-from jt709c_gateway.cli.options import check_devices, redis_options
+from jt709c_gateway.cli.options import check_device_ids, redis_options
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.protocol.device_id import canonical
 
@@ -14,7 +14,7 @@ from jt709c_gateway.protocol.device_id import canonical
     nargs=-1,
     required=True,
     metavar="DEVICE...",
-    callback=check_devices,
+    callback=check_device_ids,
     shell_complete=completion_values.devices,
 )
 @redis_options
@@ -22,7 +22,7 @@ from jt709c_gateway.protocol.device_id import canonical
 @click.option("--yes", is_flag=True, help="Do not ask before deleting.")
 def forget(devices: tuple[str, ...], redis: RedisOptions, prefix: str, with_history: bool, yes: bool) -> None:
     """Delete the state of each DEVICE from Redis, for locks that are out of service: last known state, track,
-    IMEI and sub-locks. The audit trail stays unless --history is given.
+    IMEI, sub-locks and label. The audit trail stays unless --history is given.
 
     A lock that is online is not forgotten, and one that reports again is known again. DEVICE is a device id.
     This needs the rights of jt709c-operator, or with --history of a user that may delete audit trails.
@@ -34,6 +34,7 @@ def forget(devices: tuple[str, ...], redis: RedisOptions, prefix: str, with_hist
     """
     from jt709c_gateway.cli.device_removal import check_removable, confirm, remove_device
     from jt709c_gateway.cli.fleet import Fleet
+    from jt709c_gateway.cli.labels import full_name
     from jt709c_gateway.cli.query import query
 
     async def question(fleet: Fleet) -> None:
@@ -44,7 +45,8 @@ def forget(devices: tuple[str, ...], redis: RedisOptions, prefix: str, with_hist
             what = "state and audit trail" if with_history else "state"
             confirm(f"Delete the {what} of {', '.join(named)}?")
         for device in named:
-            await remove_device(fleet, device, with_history)
-            click.echo(f"{device} is forgotten" + ("" if with_history else "; its audit trail stays"))
+            label = await remove_device(fleet, device, with_history)
+            called = "" if label is None else f", and its label {full_name(device, label)}"
+            click.echo(f"{device} is forgotten{called}" + ("" if with_history else "; its audit trail stays"))
 
     query(redis, prefix, "delete the state of devices", question, "jt709c-operator")

@@ -48,8 +48,8 @@ def history(
 ) -> None:
     """Show the audit trail of the lock DEVICE: commands with sender and outcome, and events of the lock.
 
-    DEVICE is a device id, an IMEI, or the id of a sub-lock, for which the trail of its master is shown. The
-    states of a command are indented below it, each with the seconds since the command was given.
+    DEVICE is a device id, an IMEI, a name, or the id of a sub-lock, for which the trail of its master is
+    shown. The states of a command are indented below it, each with the seconds since the command was given.
 
     \b
     Examples:
@@ -61,7 +61,7 @@ def history(
     from jt709c_gateway.cli.runner import notice
 
     wanted = HistoryFilter(prefix, device, read_since(since, local), limit, frozenset(kinds), local, as_json)
-    name, entries, more = query(redis, prefix, "read a history", lambda fleet: find_entries(fleet, wanted))
-    if more:
+    found = query(redis, prefix, "read a history", lambda fleet: find_entries(fleet, wanted))
+    if found.more:
         notice(f"there are older entries; these are the newest {limit} (--limit)")
-    print_entries(name, entries, wanted)
+    print_entries(found, wanted)

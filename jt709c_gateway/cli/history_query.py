@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-from attrs import define
+from attrs import define, frozen
 
 from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.device_lookup import has_reported, resolve
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.fleet import Fleet, Part
+from jt709c_gateway.cli.labels import full_name, labels_of
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.timeline import INDENT, Timeline
 from jt709c_gateway.protocol.json_text import escape_text
+from jt709c_gateway.redis.labels import Label
 
 #: Entries per request.
 _PAGE: Final = 500
@@ -34,8 +36,18 @@ class HistoryFilter:
     as_json: bool
 
 
-async def find_entries(fleet: Fleet, wanted: HistoryFilter) -> tuple[str, list[Entry], bool]:
-    """Return device, entries (oldest first), and whether there are older ones; raise UserError if unknown."""
+@frozen
+class Found:
+    """A device, how it is called, its entries (oldest first), and whether there are older ones."""
+
+    device: str
+    label: Label | None
+    entries: list[Entry]
+    more: bool
+
+
+async def find_entries(fleet: Fleet, wanted: HistoryFilter) -> Found:
+    """Return what there is of a device; raise UserError if it is unknown."""
     name = wanted.name.upper()
     named = await resolve(fleet, name)
     part = await fleet.of(named.device)
@@ -45,7 +57,8 @@ async def find_entries(fleet: Fleet, wanted: HistoryFilter) -> tuple[str, list[E
     if not entries and not await _is_known(part, named.device):
         where = f"with the prefix {wanted.prefix}"
         raise UserError(f"{name}: such a device is unknown {where}; expected a device id or an IMEI")
-    return named.device, entries, more
+    labels = await labels_of(fleet, [named.device])
+    return Found(named.device, labels.get(named.device), entries, more)
 
 
 async def _is_known(part: Part, device: str) -> bool:
@@ -82,17 +95,18 @@ def _events(entries: list[Entry]) -> Iterator[dict[str, Any]]:
             notice(f"entry {plain(entry[0].decode('utf-8', 'replace'))} is not an event")
 
 
-def print_entries(device: str, entries: list[Entry], wanted: HistoryFilter) -> None:
+def print_entries(found: Found, wanted: HistoryFilter) -> None:
     """Print the entries of a history, as lines or JSON."""
-    out = console()
+    out, entries = console(), found.entries
+    name = full_name(found.device, found.label)
     if wanted.as_json:
         for entry in entries:
             out.out(escape_text(_fields(entry)["event"]), highlight=False)
         return
     if not entries:
-        notice(f"the history of {device} has no such entries")
+        notice(f"the history of {name} has no such entries")
         return
-    out.print(f"history of {device}", style="bold")
+    out.print(f"history of {name}", style="bold", soft_wrap=True, markup=False)
     timeline = Timeline(wanted.local)
     for event in _events(entries):
         print_line(out, timeline.line(event), INDENT)

@@ -34,6 +34,7 @@ SUBCOMMANDS: Final = {
     "explain": _Subcommand("explain:explain", "Explain frames byte by byte."),
     "forget": _Subcommand("forget:forget", "Delete the state of devices that are out of service."),
     "history": _Subcommand("history:history", "Show the audit trail of a lock."),
+    "label": _Subcommand("label:label", "Give locks names, groups, plates and notes."),
     "malformed": _Subcommand("malformed:malformed", "Show input that could not be read."),
     "profiles": _Subcommand(
         "profiles:profiles", "Check and learn profiles, which define the commands of locks."

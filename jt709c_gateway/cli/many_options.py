@@ -38,7 +38,11 @@ def many_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     decorated: Callable[..., Any] = with_many
     for option in (
-        click.option("--yes", is_flag=True, help="Don't ask before --devices and --group."),
+        click.option(
+            "--yes",
+            is_flag=True,
+            help="Don't ask: before --devices and --group, and about a lock given by its name.",
+        ),
         click.option(
             "--rate",
             type=Number("commands a second", above=0, most=1000),

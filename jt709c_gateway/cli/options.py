@@ -17,6 +17,11 @@ from jt709c_gateway.commands.value_description import described
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.partitions import MAX_PARTITIONS
 
+_ID: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
+_RIGHT_ID: Final = "up to 20 digits, or the ten hex digits of a sub-lock"
+#: The longest name of a lock, in characters.
+_NAME: Final = 64
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -159,6 +164,11 @@ def output_options(command: _Command) -> Callable[..., Any]:
     return decorated
 
 
+#: Adds `--group`, repeatable, the groups of locks to show.
+group_option: Final = click.option(
+    "--group", "groups", multiple=True, metavar="NAME", help="Only locks of this group; repeatable."
+)
+
 #: Adds `--local/--utc`, the zone of printed times and of times without one in `--since`.
 local_option: Final = click.option(
     "--local/--utc",
@@ -170,12 +180,38 @@ local_option: Final = click.option(
 )
 
 
+def is_id(text: str) -> bool:
+    """Return whether a text is a device id, an IMEI or a sub-lock id, and not a name."""
+    return _ID.fullmatch(text) is not None
+
+
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Check a device id, an IMEI or a sub-lock id, for click."""
-    if value is not None and re.fullmatch(r"[0-9]{1,20}|[0-9A-Fa-f]{10}", value) is None:
-        right = "up to 20 digits, or the ten hex digits of a sub-lock"
-        raise click.BadParameter(f"{described(value)} is not a device id or IMEI; expected {right}")
+    """Check a device id, an IMEI, a sub-lock id, or the name or plate of a lock, for click."""
+    if value is None or is_id(value):
+        return value
+    # A number that is no id is a mistake, and no name that somebody has given.
+    if value.strip().isdecimal() or not 1 <= len(value) <= _NAME or not value.isprintable():
+        raise click.BadParameter(
+            f"{described(value)} is not a device id, IMEI or name; expected {_RIGHT_ID}, or a name"
+        )
     return value
+
+
+def check_devices(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> tuple[str, ...]:
+    """Check several devices, for click."""
+    for value in values:
+        check_device(context, parameter, value)
+    return tuple(values)
+
+
+def check_device_ids(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Check several device ids, IMEIs or sub-lock ids, for click; names are refused."""
+    for value in values:
+        if not is_id(value):
+            raise click.BadParameter(f"{described(value)} is not a device id or IMEI; expected {_RIGHT_ID}")
+    return tuple(values)
 
 
 def check_batch(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -183,15 +219,6 @@ def check_batch(_: click.Context, __: click.Parameter, value: str | None) -> str
     if value is not None and BATCH_ID.fullmatch(value) is None:
         raise click.BadParameter(f"is {described(value)}; expected {EXPECTED['batch']}")
     return value
-
-
-def check_devices(
-    context: click.Context, parameter: click.Parameter, values: Sequence[str]
-) -> tuple[str, ...]:
-    """Check several device ids, for click."""
-    for value in values:
-        check_device(context, parameter, value)
-    return tuple(values)
 
 
 def read_kinds(kinds: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,9 +10,12 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.condition_options import condition_options
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.many_options import ManyOptions, many_options
-from jt709c_gateway.cli.options import SECONDS, check_device, local_option, redis_options
+from jt709c_gateway.cli.options import SECONDS, check_device, is_id, local_option, redis_options
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
+
+if TYPE_CHECKING:
+    from jt709c_gateway.cli.command_push import Push
 
 
 def _check_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -37,6 +41,22 @@ def _params(
     if fields["command_id"] is not None:
         raise UserError("--id: many locks get many commands; expected --batch")
     return params if device is None else (device, *params)
+
+
+def _known_as(device: str | None) -> str:
+    """Return the device of a command for now; a name is looked up later."""
+    return "0" if device is not None and not is_id(device) else device or ""
+
+
+def _by_name(push: "Push", device: str | None, many: ManyOptions, directory: str | None) -> "Push":
+    """Note a lock that was given by its name, and on a terminal the question about one that is moved."""
+    from jt709c_gateway.cli.command_arguments import moves
+
+    if device is not None and not is_id(device):
+        push.name = device
+        asks = not many.yes and sys.stdin.isatty() and moves(push.command, directory)
+        push.question = push.command.name.replace("_", " ").capitalize() if asks else None
+    return push
 
 
 @click.command()
@@ -94,7 +114,7 @@ def send(
     as_json: bool,
     **fields: object,
 ) -> None:
-    """Queue COMMAND for the lock DEVICE, which may be a device id, an IMEI or a sub-lock id.
+    """Queue COMMAND for the lock DEVICE: a device id, an IMEI, a sub-lock id, or the name or plate of a lock.
 
     NAME=VALUE is parsed by the type of the parameter; NAME:=JSON as JSON. Passwords are prompted for, or read
     from --password-file (the current one before the new one). They are rejected on the command line, where
@@ -134,7 +154,7 @@ def send(
     if many.is_used:
         batch = make_batch(many, command, given, fields, Sending(link, prefix, key, directory, wait, as_json))
         sys.exit(run(lambda reactor: send_all(reactor, batch)))
-    made = command_arguments.make(command, device or "", given, fields)
+    made = command_arguments.make(command, _known_as(device), given, fields)
     command_arguments.check_complete(made, directory)
-    push = Push(link, prefix, made, wait, as_json, key, local)
+    push = _by_name(Push(link, prefix, made, wait, as_json, key, local), device, many, directory)
     sys.exit(run(lambda reactor: queue(reactor, push)))

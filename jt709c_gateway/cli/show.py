@@ -34,18 +34,23 @@ def show(command_id: str, redis: RedisOptions, prefix: str, local: bool, as_json
     """
     from jt709c_gateway.cli.command_trail import find_commands, print_command, read_events
     from jt709c_gateway.cli.fleet import Fleet
+    from jt709c_gateway.cli.labels import labels_of
     from jt709c_gateway.cli.query import end_partial, query_all
+    from jt709c_gateway.redis.labels import Label
 
-    async def question(fleet: Fleet) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    async def question(fleet: Fleet) -> list[tuple[dict[str, Any], list[dict[str, Any]], Label | None]]:
         records = await find_commands(fleet, command_id)
-        return [(one, [] if as_json else await read_events(fleet, one)) for one in records]
+        if as_json:
+            return [(one, [], None) for one in records]
+        labels = await labels_of(fleet, [one["device"] for one in records if one["device"]])
+        return [(one, await read_events(fleet, one), labels.get(one["device"])) for one in records]
 
     found, away = query_all(redis, prefix, "read commands", question, "jt709c-commander")
-    for record, events in found:
+    for record, events, label in found:
         if as_json:
             click.echo(to_json(record))
         else:
-            print_command(record, events, local)
+            print_command(record, events, local, label)
     if found[0][0]["id"] != command_id:
         # Others may begin in the same way.
         end_partial(away)

@@ -52,7 +52,10 @@ def known(value: object, style: str = "") -> Cell:
 def print_records(
     records: Sequence[Any], columns: Sequence[Column], fields: Sequence[str], output: str
 ) -> None:
-    """Print mappings or msgspec structs to standard output; `fields` are their fields, for CSV."""
+    """Print mappings or msgspec structs to standard output.
+
+    `fields` are their fields, for CSV; that of an object in one is `label.name`.
+    """
     if output == Output.JSON:
         for record in records:
             click.echo(to_json(record))
@@ -67,8 +70,14 @@ def _print_csv(records: Sequence[Any], fields: Sequence[str]) -> None:
     writer.writerow(fields)
     for record in records:
         values: Mapping[str, Any] = msgspec.to_builtins(record)
-        writer.writerow([_csv_value(values.get(field)) for field in fields])
+        writer.writerow([_csv_value(_value(values, field)) for field in fields])
     sys.stdout.flush()
+
+
+def _value(values: Mapping[str, Any], field: str) -> Any:
+    name, _, inner = field.partition(".")
+    found = values.get(name)
+    return found.get(inner) if inner and isinstance(found, Mapping) else None if inner else found
 
 
 def _csv_value(value: Any) -> str:

@@ -22,6 +22,7 @@ from jt709c_gateway.cli.device_table import device_columns
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.table import print_table
 from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, DeviceSummary, summarise
+from jt709c_gateway.redis.labels import LABEL_FIELDS
 from tests.support.acl import COMMANDER, READER, GuardedServer, denials
 from tests.support.cli import COMMAND, TIMEOUT, put_device, run
 
@@ -212,7 +213,8 @@ class DevicesTests(SynchronousTestCase):
         """A heading and a line each, with all fields; what a lock has said steers no terminal."""
         self.fill()
         heading, one, other = csv.reader(self.devices("-o", "csv").stdout.splitlines())
-        self.assertEqual(heading, list(DeviceSummary.__struct_fields__))
+        *fields, label = DeviceSummary.__struct_fields__
+        self.assertEqual(heading, [*fields, *(f"{label}.{name}" for name in LABEL_FIELDS)])
         found = dict(zip(heading, one, strict=True))
         self.assertEqual((found["battery_percent"], found["alarms"]), ("15", "rope_cut low_battery"))
         self.assertEqual((found["online"], found["rope_open"]), ("true", ""))

@@ -290,7 +290,7 @@ class HistoryTests(SynchronousTestCase):
     def test_unknown_device(self) -> None:
         for name in ("5", "04A1B2C3D5"):
             self.assert_mistake(self.history(name), f"{name}: such a device is unknown")
-        self.assert_mistake(self.history("lock 7"), "is not a device id or IMEI")
+        self.assert_mistake(self.history("lock 7"), "no lock has this name or plate")
 
     def test_known_device_without_history(self) -> None:
         result = self.history(self.device)

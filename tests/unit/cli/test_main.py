@@ -146,7 +146,7 @@ class Process(SynchronousTestCase):
             (("devices", "--limit", "0"), "jt709c: --limit: '0'; expected an integer from 1\n"),
             (("devices", "--sort", "x"), "jt709c: --sort: 'x' is not one of 'seen', "),
             (("devices", "-o", "x"), "jt709c: --output: 'x' is not one of "),
-            (("track", "abc"), "jt709c: DEVICE: "),
+            (("track", "1" * 21), "jt709c: DEVICE: "),
             (("senf", "unlock"), "jt709c: there is no subcommand 'senf'; did you mean send?\n"),
             (("xyz",), "jt709c: there is no subcommand 'xyz'; jt709c --help lists them\n"),
             (
