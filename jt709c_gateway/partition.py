@@ -17,6 +17,7 @@ from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.identity_queries import IdentityPoller
 from jt709c_gateway.gateway.commands.partition_routing import PartitionRouting
 from jt709c_gateway.gateway.data_loss import DataLossDetector
+from jt709c_gateway.gateway.event_labels import EventLabels, LabelReader
 from jt709c_gateway.gateway.fleet_stats import FleetStats
 from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.gateway.rights_check import RightsCheck
@@ -175,8 +176,12 @@ class Partition(MultiService):
         self.background_tasks.divided = self._divided
         self.fleet_stats = FleetStats(shared.reactor, self.context)
         self.data_loss = DataLossDetector(shared.reactor, self.dispatcher)
+        parts = [self.redis, self.background_tasks, self.fleet_stats, self.data_loss, self.rights]
+        if settings.labels_in_events:
+            labels = EventLabels(gateway.sessions, gateway.events.labels)
+            parts.append(LabelReader(shared.reactor, self.redis.commands, self.keys, labels))
         # Children are stopped in reverse: the connections to Redis last.
-        for part in (self.redis, self.background_tasks, self.fleet_stats, self.data_loss, self.rights):
+        for part in parts:
             part.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def use(self, connector: RedisConnector) -> None:

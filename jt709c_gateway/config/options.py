@@ -271,6 +271,7 @@ OPTIONS: Final = (
         "Locks whose audit trail is kept; it makes room for none that begins [default: 200000]",
     ),
     Option("track-max", length, 300, "Positions kept of each lock, about; 0 for none [default: 300]"),
+    Option("labels-in-events", None, False, "Add name, group and plate of a lock's label to its events"),
     Option("malformed-max", count, 1_000, "Length of the stream of malformed input [default: 1000]"),
     Option("devices-max", count, 200_000, "Locks whose last state is kept [default: 200000]"),
     Option("profiles", existing_directory, None, "Directory of command profiles that override ours"),

@@ -67,6 +67,7 @@ class Settings:
     history_max: int
     histories_max: int
     track_max: int
+    labels_in_events: bool
     malformed_max: int
     devices_max: int
     profiles: Path | None

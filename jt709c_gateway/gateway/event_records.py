@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
+from jt709c_gateway.gateway.event_labels import labelled
 from jt709c_gateway.gateway.lock_clock import LockClock, credible
 from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
@@ -38,13 +39,14 @@ def position_record(
     clock, alarms = session.clock, location.alarms
     skew = None if at is None else clock.skew_s
     event = wrap(message, events.KIND_LOCATION, location, session.origin, dialect, moment.utc, event_id, skew)
+    text = events.to_text(event)
     return PositionRecord(
         device=message.device,
         # Every report has one.
         fingerprint=message.fingerprint,  # type: ignore[arg-type]
         seen=moment.iso,
         seen_at=moment.epoch,
-        event=events.to_text(event),
+        event=labelled(text, session.label) if session.label else text,
         dialect=session.dialect,
         imei=message.imei,
         lock_state=location.lock_state,
@@ -87,7 +89,8 @@ def message_record(
             peripheral = _peripheral_state(data, session.sublocks, now)
         elif type(data) is events.Reply:
             reply_state = _reply_state(data, moment.iso)
-        packed.append((kind, events.to_text(event)))
+        text = events.to_text(event)
+        packed.append((kind, labelled(text, session.label) if session.label else text))
     return EventsRecord(
         device=message.device,
         fingerprint=message.fingerprint,

@@ -74,7 +74,9 @@ class Gateway:
 
     def __attrs_post_init__(self) -> None:
         policy, committer, counters, callbacks = self.policy, self.committer, self.counters, self.callbacks
-        self.events = events = GatewayEvents(self.name, self.ids, self.clock, self.wall, policy.moment_length)
+        self.events = events = GatewayEvents(
+            self.name, self.ids, self.clock, self.wall, moment_length=policy.moment_length
+        )
         self.malformed = malformed = MalformedInput(committer, counters)
         self.time_slicer = slicer = TimeSlicer(self.clock)
         self._limit_warnings = warnings = LimitWarnings(counters, self.clock)

@@ -8,6 +8,7 @@ from attrs import define, field
 from msgspec import UNSET
 
 from jt709c_gateway.gateway.event_ids import EventIds
+from jt709c_gateway.gateway.event_labels import labelled
 from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol import events
@@ -23,6 +24,8 @@ class GatewayEvents:
     ids: EventIds
     clock: Clock
     wall: Callable[[], datetime]
+    #: What labels add to events, by device; empty without --labels-in-events.
+    labels: dict[str, str] = field(factory=dict, repr=False)
     #: Seconds for which a moment is current.
     moment_length: float = 0.0
     _moment: Moment | None = field(default=None, init=False, repr=False)
@@ -58,4 +61,5 @@ class GatewayEvents:
             UNSET,
             data,
         )
-        return events.to_text(event)
+        text, label = events.to_text(event), self.labels.get(device)
+        return labelled(text, label) if label else text

@@ -78,6 +78,7 @@ class SessionLifecycle:
             moment.now,
             moment.now,
         )
+        session.label = self.events.labels.get(session.device, "")
         session.utc8 = self.policy.utc8.is_sent_by(session.device)
         return session
 

@@ -121,6 +121,8 @@ class Session:
     ask_again: float = 0.0
     #: Whether an offer to Redis is pending.
     offered: bool = False
+    #: What its label adds to its events; always "" without --labels-in-events.
+    label: str = field(default="", repr=False)
     #: Executor of its commands, set by `assign_executor`; None when it has none to execute or confirm.
     executor: MessageProcessor | None = field(default=None, repr=False)
 

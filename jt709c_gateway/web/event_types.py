@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Union
 
 import attrs
-from msgspec import UNSET, Meta, UnsetType, defstruct
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 
 from jt709c_gateway.commands.event_data import DATA
 from jt709c_gateway.protocol import events
@@ -26,8 +26,21 @@ _NARROWER: Final[Mapping[str, Any]] = {
     ],
 }
 """Fields of the envelope that the description has more to say about than `Event`."""
+
+
+class EventLabel(Struct):
+    """What people call a lock, as far as it is set."""
+
+    name: str | UnsetType = UNSET
+    group: str | UnsetType = UNSET
+    plate: str | UnsetType = UNSET
+
+
 _REPEATS: Final = Annotated[
     int | UnsetType, Meta(description="The serial of an earlier report with the same content.")
+]
+_LABEL: Final = Annotated[
+    EventLabel | UnsetType, Meta(description="With --labels-in-events, for a lock that has a label.")
 ]
 
 
@@ -41,7 +54,7 @@ def event_types() -> Any:
     found = [
         defstruct(
             "Event" + "".join(word.title() for word in kind.split("_")),
-            [*envelope, ("repeats", _REPEATS, UNSET), ("data", data)],
+            [*envelope, ("repeats", _REPEATS, UNSET), ("label", _LABEL, UNSET), ("data", data)],
             tag_field="kind",
             tag=kind,
             kw_only=True,
