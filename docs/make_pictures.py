@@ -45,6 +45,7 @@ PICTURES = (
     ("phone", f"#/device/{SECOND}", 375, 667, SECOND),
     ("cancel", "#/commands", 1100, 300, "waiting"),
     ("conditions", f"#/device/{THIRD}", 620, 620, THIRD),
+    ("batch", "", 1100, 560, DEVICE),
 )
 #: Width and height of the picture of the map.
 MAP = (960, 560)
@@ -155,6 +156,17 @@ def chromium() -> str | None:
     return os.environ.get("JT709C_CHROMIUM") or next((one for one in map(shutil.which, names) if one), None)
 
 
+def ask_for_many(page: Page) -> None:
+    """Select all locks, up to the question about a command for them."""
+    page.get_by_role("checkbox", name="Select all locks that are shown").check()
+    page.get_by_role("button", name="Give them a command").click()
+    page.locator("#batch-command option[value=unlock]").wait_for(state="attached", timeout=PATIENCE * 1000)
+    page.select_option("#batch-command", "unlock")
+    page.locator("#batch-param-password").fill("123456")
+    page.get_by_role("dialog").get_by_role("button", name="Continue").click()
+    page.locator("[data-confirm]").wait_for(timeout=PATIENCE * 1000)
+
+
 def unlock(page: Page) -> None:
     """Press the large button of the lock's page, and wait for the outcome."""
     button = page.locator("[data-unlock]")
@@ -203,6 +215,8 @@ def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
             bind(page)
         if name == "paper":
             page.emulate_media(media="print")
+        if name == "batch":
+            ask_for_many(page)
         page.wait_for_timeout(1000)
         path = directory / f"{name}.png"
         page.screenshot(path=path)
