@@ -46,6 +46,8 @@ PICTURES = (
     ("cancel", "#/commands", 1100, 300, "waiting"),
     ("conditions", f"#/device/{THIRD}", 620, 620, THIRD),
     ("batch", "", 1100, 560, DEVICE),
+    # The last one: from then on the locks have names.
+    ("names", "#/?group=north", 1280, 260, "Truck 12"),
 )
 #: Width and height of the picture of the map.
 MAP = (960, 560)
@@ -91,6 +93,19 @@ class Demo:
         found = re.search(r"The page: +(\S+) +user (\S+), password (\S+)", said)
         assert found is not None, said
         self.url, self.user, self.password = found.groups()
+
+    def name_locks(self) -> None:
+        """Give the locks names with `jt709c label`."""
+        rows = [f"{int(DEVICE) + at},Truck {12 + at},{('north', 'south')[at % 2]}" for at in range(4)]
+        subprocess.run(
+            [sys.executable, "-m", "jt709c_gateway.cli.main", "label", "import", "-"],
+            cwd=self.directory,
+            env={**os.environ, "JT709C_REDIS": "embedded:jt709c-demo"},
+            input="\n".join(["device,name,group", *rows]),
+            text=True,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
     def send(self, *arguments: str, wait: bool = True) -> None:
         """Give a command with `jt709c send`, and wait for its outcome."""
@@ -194,6 +209,8 @@ def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
     credentials = {"username": demo.user, "password": demo.password}
     taken = []
     for name, address, width, height, text in PICTURES:
+        if name == "names":
+            demo.name_locks()
         if name == "attention":
             demo.add_trouble()
         if name == "cancel":
