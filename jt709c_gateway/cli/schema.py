@@ -14,6 +14,7 @@ from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.options import IntegerRange
 from jt709c_gateway.commands import model
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
+from jt709c_gateway.commands.conditions import MAX_POSITION_AGE, MAX_SPEED_KMH, WhenNotAllowed
 from jt709c_gateway.commands.event_data import CommandData
 from jt709c_gateway.commands.model import EXPECTED, Envelope, Wire
 from jt709c_gateway.protocol.events import KINDS
@@ -39,6 +40,12 @@ _COMMAND_FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
         "maximum": model.MAX_TIMEOUT,
         "default": model.DEFAULT_TIMEOUT,
     },
+    "only_within": {},
+    "max_speed_kmh": {"minimum": 0, "maximum": MAX_SPEED_KMH},
+    "not_before": {},
+    "not_after": {},
+    "position_max_age": {"minimum": 1, "maximum": MAX_POSITION_AGE},
+    "when_not_allowed": {"enum": [str(one) for one in WhenNotAllowed]},
     "reply_to": {"pattern": f"^{model.REPLY_NAME.pattern}$"},
     "issued_by": {"minLength": 1, "maxLength": 128},
     "batch": {"pattern": f"^{model.BATCH_ID.pattern}$"},

@@ -86,7 +86,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": _json(route.body)}
     errors = {*_ALWAYS, *route.errors}
-    errors |= {404} if "{" in route.path else set()
+    errors |= {404} if "{" in route.path and not route.creates else set()
     errors |= set() if route.body is None else {413, 415}
     operation["responses"] = {
         **{str(status): _response(result) for status, result in route.results.items()},

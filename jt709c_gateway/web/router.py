@@ -31,9 +31,9 @@ class Route:
     """A method and a path below `BASE`; parts in braces are parameters: `/devices/{id}`.
 
     `results` are the answers by status, `body` is the type of the request's body. `errors` are the statuses
-    beyond those that every route may answer with. `right` is what a user needs for it: without a word, an
-    admin's for everything but GET. The docstring of the handler describes the route in
-    `openapi.json`: its first line the summary, the others the description.
+    beyond those that every route may answer with; one that `creates` what its path names has no 404. `right`
+    is what a user needs for it: without a word, an admin's for everything but GET. The docstring of the
+    handler describes the route in `openapi.json`: its first line the summary, the others the description.
     """
 
     method: str
@@ -43,6 +43,7 @@ class Route:
     parameters: Sequence[Parameter[Any]] = ()
     body: Any = None
     errors: Sequence[int] = ()
+    creates: bool = False
     right: Right = field()
 
     @right.default

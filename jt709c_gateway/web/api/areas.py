@@ -74,7 +74,9 @@ class AreasApi:
         return [
             Route("GET", "/areas", self.list, {200: Result(AreaList)}),
             Route("GET", "/areas/{name}", self.show, one, (_NAME,)),
-            Route("PUT", "/areas/{name}", self.define, one, (_NAME, from_page), body=AreaFields),
+            Route(
+                "PUT", "/areas/{name}", self.define, one, (_NAME, from_page), body=AreaFields, creates=True
+            ),
             Route("DELETE", "/areas/{name}", self.remove, one, (_NAME, from_page)),
         ]
 
