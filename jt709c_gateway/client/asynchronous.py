@@ -79,8 +79,12 @@ class AsyncCommands:
         timeout: float = TIMEOUT,
         issued_by: str | None = None,
         batch: str | None = None,
+        conditions: Mapping[str, Any] | None = None,
     ) -> SentCommand:
-        """Push a command. Give the same `command_id` again after an error: it is never carried out twice."""
+        """Push a command. Give the same `command_id` again after an error: it is never carried out twice.
+
+        `conditions` are `only_within` and the others of docs/commands.rst; ValueError for a wrong one.
+        """
         sent, fields = new_command(
             *(device, command, params),
             command_id=command_id,
@@ -88,6 +92,7 @@ class AsyncCommands:
             timeout=timeout,
             issued_by=issued_by,
             batch=batch,
+            conditions=conditions,
         )
         await _find(self._parts)
         part = self._parts.of(device)

@@ -76,8 +76,12 @@ class Commands:
         timeout: float = TIMEOUT,
         issued_by: str | None = None,
         batch: str | None = None,
+        conditions: Mapping[str, Any] | None = None,
     ) -> SentCommand:
-        """Push a command. Give the same `command_id` again after an error: it is never carried out twice."""
+        """Push a command. Give the same `command_id` again after an error: it is never carried out twice.
+
+        `conditions` are `only_within` and the others of docs/commands.rst; ValueError for a wrong one.
+        """
         sent, fields = new_command(
             *(device, command, params),
             command_id=command_id,
@@ -85,6 +89,7 @@ class Commands:
             timeout=timeout,
             issued_by=issued_by,
             batch=batch,
+            conditions=conditions,
         )
         _find(self._parts)
         part = self._parts.of(device)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from attrs import field, frozen
 
+from jt709c_gateway.commands.conditions import from_fields
 from jt709c_gateway.commands.event_data import DATA
 from jt709c_gateway.commands.model import ENDED, SIGNED_TEXT, CommandState
 from jt709c_gateway.commands.signature import mac
@@ -114,8 +115,14 @@ def new_command(
     timeout: float,
     issued_by: str | None,
     batch: str | None = None,
+    conditions: Mapping[str, Any] | None = None,
 ) -> tuple[SentCommand, dict[str, Any]]:
-    """A command with an id, which is also the name of its list of replies, and its fields for Redis."""
+    """A command with an id, which is also the name of its list of replies, and its fields for Redis.
+
+    Raises InvalidCondition, a ValueError, for a condition that no gateway would take.
+    """
+    if conditions is not None:
+        from_fields(conditions)
     sent = SentCommand(
         command_id or uuid.uuid4().hex, device, command, ttl + timeout + CONFIRM_TIMEOUT + _MARGIN
     )
@@ -132,7 +139,7 @@ def new_command(
         fields["issued_by"] = issued_by
     if batch is not None:
         fields["batch"] = batch
-    return sent, fields
+    return sent, {**fields, **(conditions or {})}
 
 
 def encode_command(fields: Mapping[str, Any], key: SigningKey | None, now: float) -> bytes:

@@ -178,6 +178,18 @@ class MessageTests(SynchronousTestCase):
                 self.assertTrue(read.signature.matches(key.secret))
                 self.assertNotIn(_SECRET.encode(), self.command(key))
 
+    def test_conditions(self) -> None:
+        """They go along; one that no gateway would take is refused before it is pushed."""
+        given = {"only_within": {"area": "depot"}, "max_speed_kmh": 5, "position_max_age": 60}
+        usual = {"command_id": "c1", "ttl": 60.0, "timeout": 30.0, "issued_by": None}
+        _, fields = new_command("794308010679", "unlock", None, **usual, conditions=given)
+        read = parse_command(encode_command(fields, None, 0.0), 1764000001.0).conditions
+        assert read is not None
+        self.assertEqual((read.area, read.max_speed_kmh, read.position_max_age), ("depot", 5.0, 60.0))
+        for wrong in ({"only_withn": {"area": "depot"}}, {"max_speed_kmh": None}, {"max_speed_kmh": -1}):
+            with self.assertRaises(ValueError):
+                new_command("794308010679", "unlock", None, **usual, conditions=wrong)
+
     def test_outcomes(self) -> None:
         self.assertIsNone(outcome_from_record({}))
         self.assertIsNone(outcome_from_record({"id": "c1", "state": "acknowledged"}))
