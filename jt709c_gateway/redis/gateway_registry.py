@@ -26,7 +26,8 @@ class GatewayRegistry:
     async def remember_gateways(self, gateways: Collection[str]) -> None:
         """Add gateways to the set of those that may have left commands or sessions behind."""
         if gateways:
-            await self.caller.call("SADD", self.keys.gateways, *gateways)
+            note = scripts.NOTE.form_for(self.keys)
+            await scripts.run(self.caller, note, [self.keys.gateways], [self.keys.prefix, *gateways])
 
     async def liveness(self, gateway: str) -> bytes | None:
         """Return the liveness JSON of a gateway; None when it is dead."""

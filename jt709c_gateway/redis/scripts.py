@@ -72,6 +72,7 @@ EXPIRE: Final = Script.of("command_expire", *_COMMAND, "history_rank", "command_
 ASK: Final = Script.of("device_ask")
 ENTER: Final = Script.of("gateway_enter", _GUARD, "gateway_enter")
 RENEW: Final = Script.of("gateway_renew", _GUARD, "gateway_renew")
+NOTE: Final = Script.of("gateways_note", _GUARD, "gateways_note")
 SURVEY: Final = Script.of("fleet_survey")
 FLEET: Final = Script.of("fleet_read")
 RIGHTS: Final = Script.of("rights")
@@ -83,7 +84,7 @@ LABEL: Final = Script.of("label_write")
 
 SCRIPTS: Final = (
     *(COMMIT, ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, HANDS, EXPIRE),
-    *(ASK, ENTER, RENEW, SURVEY, FLEET, RIGHTS),
+    *(ASK, ENTER, RENEW, NOTE, SURVEY, FLEET, RIGHTS),
     *(PARK, DELIVER, IMEI, LATEST, LABEL),
 )
 
