@@ -53,6 +53,11 @@ def set_area(name: str, place: str, redis: RedisOptions, prefix: str) -> None:
     """Define the area NAME, in place of one of this name.
 
     PLACE is circle:LAT,LON,METRES, or polygon:LAT,LON;LAT,LON;… (quote it in a shell), in degrees.
+
+    \b
+    Examples:
+        jt709c area set depot-2 circle:51.5,-0.12,200
+        jt709c area set yard 'polygon:51.5,-0.12;51.6,-0.12;51.6,-0.11'
     """
     try:
         found = read_area(parse_place(place))
@@ -73,6 +78,11 @@ def import_areas(file: str, redis: RedisOptions, prefix: str, name: str | None) 
 
     FILE is - for standard input. Each feature has its name in properties.name; with a mistake in any of them,
     none is defined.
+
+    \b
+    Examples:
+        jt709c area import depots.geojson
+        jt709c area import yard.geojson --name yard
     """
     from jt709c_gateway.commands.geojson import MAX_BYTES, read_geojson
 
@@ -91,7 +101,12 @@ def import_areas(file: str, redis: RedisOptions, prefix: str, name: str | None) 
 @redis_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_areas(redis: RedisOptions, prefix: str, as_json: bool) -> None:
-    """List the names of all areas."""
+    """List the names of all areas.
+
+    \b
+    Examples:
+        jt709c area list --json
+    """
     from jt709c_gateway.cli.fleet import Fleet
     from jt709c_gateway.cli.query import query
     from jt709c_gateway.redis.areas import Areas
@@ -108,7 +123,12 @@ def list_areas(redis: RedisOptions, prefix: str, as_json: bool) -> None:
 @_NAME
 @redis_options
 def show_area(name: str, redis: RedisOptions, prefix: str) -> None:
-    """Print the area NAME as JSON, as commands may have it."""
+    """Print the area NAME as JSON, as commands may have it.
+
+    \b
+    Examples:
+        jt709c area show depot-2
+    """
     from jt709c_gateway.cli.fleet import Fleet
     from jt709c_gateway.cli.query import query
     from jt709c_gateway.redis.areas import Areas, AreaUnusable
@@ -128,7 +148,12 @@ def show_area(name: str, redis: RedisOptions, prefix: str) -> None:
 @_NAME
 @redis_options
 def remove_area(name: str, redis: RedisOptions, prefix: str) -> None:
-    """Remove the area NAME. Commands that wait for it end as rejected."""
+    """Remove the area NAME. Commands that wait for it end as rejected.
+
+    \b
+    Examples:
+        jt709c area remove depot-2
+    """
     from jt709c_gateway.redis.areas import Areas
 
     async def remove(all_of_them: list[Areas]) -> bool:

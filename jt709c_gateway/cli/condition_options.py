@@ -26,7 +26,7 @@ def condition_options(command: _Command) -> _Command:
             metavar="AREA",
             callback=_place,
             help="Write it only while the lock is there: area:NAME, circle:LAT,LON,METRES, or "
-            "polygon:LAT,LON;LAT,LON;…",
+            "polygon:LAT,LON;LAT,LON (three corners or more).",
         ),
         click.option("--max-speed", "max_speed_kmh", type=float, metavar="KMH", help="… and not faster."),
         click.option(

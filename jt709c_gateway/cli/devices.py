@@ -48,9 +48,10 @@ from jt709c_gateway.protocol.dialects import DIALECTS, SENTENCE
 @click.option(
     "--sort",
     type=click.Choice(list(SORTS)),
+    metavar="KEY",
     default="seen",
     show_default=True,
-    help="Sort key; unknown values come last.",
+    help=f"Sort key: {', '.join(SORTS)}. Unknown values come last.",
 )
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--limit", type=IntegerRange(1), metavar="N", help="Show at most N devices.")

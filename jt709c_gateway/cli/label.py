@@ -1,7 +1,5 @@
 """`jt709c label`: what people call locks."""
 
-from typing import BinaryIO
-
 import click
 
 from jt709c_gateway.cli import completion_values
@@ -59,7 +57,12 @@ def set_label(device: str, redis: RedisOptions, prefix: str, **fields: str | Non
 @redis_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(device: str, redis: RedisOptions, prefix: str, as_json: bool) -> None:
-    """Show the label of DEVICE, a device id, an IMEI or a name."""
+    """Show the label of DEVICE, a device id, an IMEI or a name.
+
+    \b
+    Examples:
+        jt709c label show 794308010679
+    """
     from jt709c_gateway.cli.label_run import print_label, read_one
     from jt709c_gateway.cli.query import query
 
@@ -78,7 +81,12 @@ def show(device: str, redis: RedisOptions, prefix: str, as_json: bool) -> None:
 )
 @redis_options
 def remove(devices: tuple[str, ...], redis: RedisOptions, prefix: str) -> None:
-    """Remove the label of each DEVICE, a device id, an IMEI or a name."""
+    """Remove the label of each DEVICE, a device id, an IMEI or a name.
+
+    \b
+    Examples:
+        jt709c label remove 794308010679
+    """
     from jt709c_gateway.cli.label_run import remove_labels
     from jt709c_gateway.cli.query import query
 
@@ -117,9 +125,9 @@ def list_labels(
 
 
 @label.command("import", short_help="Write many labels from a file.")
-@click.argument("file", type=click.File("rb"), shell_complete=completion_values.files)
+@click.argument("file", shell_complete=completion_values.files)
 @redis_options
-def import_labels(file: BinaryIO, redis: RedisOptions, prefix: str) -> None:
+def import_labels(file: str, redis: RedisOptions, prefix: str) -> None:
     """Write the labels in FILE, CSV or JSON; - is standard input.
 
     The first line of CSV names the columns: device and some of name, group, plate and note, separated by
@@ -137,9 +145,12 @@ def import_labels(file: BinaryIO, redis: RedisOptions, prefix: str) -> None:
     from jt709c_gateway.cli.label_run import read_file, write_rows
     from jt709c_gateway.cli.query import query
 
-    name = getattr(file, "name", "-")
-    rows = read_file(name, file.read())
-    changed = query(redis, prefix, "write labels", lambda fleet: write_rows(fleet, name, rows), _OPERATOR)
+    try:
+        with click.open_file(file, "rb") as opened:
+            rows = read_file(file, opened.read())
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    changed = query(redis, prefix, "write labels", lambda fleet: write_rows(fleet, file, rows), _OPERATOR)
     click.echo(f"{changed} of {len(rows)} labels changed")
 
 
@@ -147,7 +158,12 @@ def import_labels(file: BinaryIO, redis: RedisOptions, prefix: str) -> None:
 @redis_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of CSV.")
 def export_labels(redis: RedisOptions, prefix: str, as_json: bool) -> None:
-    """Print all labels as CSV, which `jt709c label import` takes. Partitions that are away are an error."""
+    """Print all labels as CSV, which `jt709c label import` takes. Partitions that are away are an error.
+
+    \b
+    Examples:
+        jt709c label export > labels.csv
+    """
     from jt709c_gateway.cli.label_run import print_all
     from jt709c_gateway.cli.labels import all_labels
     from jt709c_gateway.cli.query import end_partial, query_all

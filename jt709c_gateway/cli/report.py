@@ -56,7 +56,7 @@ def report(
     \b
     Examples:
         jt709c report 794308010679 --from 7d
-        jt709c report --group North --from 2026-11-01 --to 2026-12-01 --format csv > november.csv
+        jt709c report --group North --from 7d --format csv > week.csv
     """
     from jt709c_gateway.cli.report_query import Wanted, run_report
 

@@ -128,14 +128,14 @@ def send(
         2    a usage error, or Redis is not reachable
         130  interrupted; the command continues
     Without --wait, 0 means that the command is queued.
-    With --devices or --group many locks get a command; those never heard are left out (exit status 1).
+    With --devices or --group, those never heard are left out (exit status 1).
 
     \b
     Examples:
         jt709c send unlock 794308010679 --wait --password-file /run/secrets/lock
         jt709c send locate 867284063211238 --ttl 86400 --issued-by "night shift"
-        jt709c send unlock 794308010679 --only-within circle:51.5,-0.12,200 --max-speed 5
-        jt709c send unlock 794308010679 --only-within area:depot-2 --not-after 2026-12-01T18:00:00Z
+        jt709c send unlock 794308010679 --only-within circle:51.5,-0.12,200
+        jt709c send unlock 794308010679 --only-within area:depot-2 --max-speed 5
         jt709c send cancel 794308010679 id=7f3c
         jt709c send seal --devices trucks.txt --wait
     """
