@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import RedisClient, wait_until
 from tests.support.acl import GuardedServer
+from tests.support.cli_server import ForkedCommands
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
 DEVICE = "794308010679"
@@ -20,18 +22,14 @@ DEVICE = "794308010679"
 TIMEOUT = 60
 
 
+@cache
+def _forked() -> ForkedCommands:
+    return ForkedCommands()
+
+
 def run(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command and wait for its end."""
-    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        env={**os.environ, **environment},
-        check=False,
-        **given,
-    )
+    """Run the command and wait for its end, in a process forked from one that has imported it already."""
+    return _forked().run(arguments, stdin, {**os.environ, **environment}, TIMEOUT)
 
 
 class Running:
