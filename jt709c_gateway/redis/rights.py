@@ -30,6 +30,8 @@ NEEDED: Final = {
     "label": "HMGET HSET HDEL DEL",
     "labels": "SADD SREM SMEMBERS",
     "label_changes": "ZADD ZREMRANGEBYRANK ZRANGEBYSCORE ZREVRANGEBYSCORE EXPIRE",
+    "batch": "GET SET",
+    "batch_lease": "EXISTS SET DEL",
     "history": "TYPE XADD DEL",
     "track": "TYPE RPUSH LTRIM DEL",
     "session": "TYPE EXISTS HGET HMGET HSET EXPIRE DEL",

@@ -158,7 +158,7 @@ class PastTests(BrowserTestCase):
         page = self.open("#/events")
         page.locator('[data-kind="alarm"]').click()
         self.wait(page, "location.hash === '#/events?kind=alarm'")
-        search = page.get_by_label("Only events of this device")
+        search = page.get_by_label("Only events of this lock")
         search.fill("794300000002")
         search.press("Enter")
         whole = "#/events?kind=alarm&device=794300000002"
@@ -183,7 +183,7 @@ class PastTests(BrowserTestCase):
         self.check_events(page)
         page.goto(self.url("#/commands?state=done&device=5&nonsense=1"))
         self.wait(page, "document.querySelector('#command-state')?.value === 'done'")
-        self.assertEqual(page.get_by_label("Only commands of this device").input_value(), "5")
+        self.assertEqual(page.get_by_label("Only commands of this lock").input_value(), "5")
         page.select_option("#command-state", "")
         self.wait(page, "location.hash === '#/commands?device=5'")
         page.goto(self.url("#/commands?state=constructor"))
@@ -193,4 +193,4 @@ class PastTests(BrowserTestCase):
         """Check that the events of the selected kind and lock are shown, and the selection."""
         self.wait(page, "document.querySelectorAll('.events .kind-alarm').length === 3")
         page.locator('[data-kind="alarm"][aria-pressed="true"]').wait_for()
-        self.assertEqual(page.get_by_label("Only events of this device").input_value(), "794300000002")
+        self.assertEqual(page.get_by_label("Only events of this lock").input_value(), "794300000002")

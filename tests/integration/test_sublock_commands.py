@@ -5,6 +5,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support import wait_until
 from tests.support.acl import GuardedServer
 from tests.support.commands import CommandCase, CommandClient, check_edges, new_id
 from tests.support.daemon import Daemon
@@ -23,6 +24,12 @@ class SubLockCase(CommandCase):
         self.master = self.new_master()
         self.sublock, self.other = new_sublock(), new_sublock()
         self.master.hear(self.sublock)
+
+    def leave(self) -> None:
+        """Disconnect the master; the gateway has seen it."""
+        session = self.client.key("session", self.master.device)
+        self.master.close()
+        wait_until(lambda: not self.client.redis.call("HEXISTS", session, "gateway"))
 
     def new_master(self) -> FakeMaster:
         """Return a master that has reported."""
@@ -219,7 +226,7 @@ class MovedTests(SubLockCase):
 
     def test_a_master_that_is_away(self) -> None:
         """The command waits for the master."""
-        self.master.close()
+        self.leave()
         command = self.client.command(self.sublock, "unlock")
         self.client.wait(command, "waiting", "queued")
         self.master.connect(self.daemon)
@@ -265,7 +272,7 @@ class InvalidTests(SubLockCase):
 
     def test_taken_back(self) -> None:
         """A command for a sub-lock can be cancelled under its original name."""
-        self.master.close()
+        self.leave()
         command = self.client.command(self.sublock, "unlock")
         self.client.wait(command, "waiting", "queued")
         cancel = self.client.command(self.sublock, "cancel", {"id": command})

@@ -9,6 +9,7 @@ from jt709c_gateway.cli import event_format
 from jt709c_gateway.cli.event_display import Display, EventFilter
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, SESSION_FIELDS, summaries
+from jt709c_gateway.redis.labels import LABEL_FIELDS
 
 ODD = {"latitude": [], "duration_s": "x", "answer": {"arguments": 5}, "arguments": 5, "alarms": 5, "name": {}}
 WRONG = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -31,7 +32,8 @@ class GarbageTests(SynchronousTestCase):
         """Nothing is known of it; what else Redis refuses is raised."""
         state: list[bytes | None] = [None] * len(DEVICE_FIELDS)
         session: list[bytes | None] = [b"gw1", *[None] * (len(SESSION_FIELDS) - 1)]
-        first, second = summaries(["1", "2"], [WRONG, session, state, WRONG])
+        label: list[bytes | None] = [None] * len(LABEL_FIELDS)
+        first, second = summaries(["1", "2"], [WRONG, session, WRONG, state, WRONG, label])
         self.assertEqual((first.online, first.dialect, second.online), (True, None, False))
         refusal = ResponseError("NOPERM this user has no permissions")
-        self.assertRaises(ResponseError, summaries, ["1"], [refusal, session])
+        self.assertRaises(ResponseError, summaries, ["1"], [refusal, session, label])

@@ -106,7 +106,7 @@ class Process(SynchronousTestCase):
             ("watch", "--redis", "http://x"),
             ("watch", "--redis", "embedded:"),
             ("watch", "--kind", "nonsense"),
-            ("watch", "--device", "abc"),
+            ("watch", "--device", ""),
             ("watch", "--since", "soon"),
             ("devices", "--silent-for", "soon"),
             ("devices", "--alarm", "ropecut"),

@@ -71,10 +71,12 @@ class ProcessTests(ProcessCase):
         wanted = self.filled(1)
         planned = self.repartition("--from", "1", "--to", "4", "--dry-run")
         count = len(keys_of(self.store(1), self.clients))
-        self.assertTrue(planned.startswith(f"{count} keys can be moved: 1 allowed, 24 command,"), planned)
+        self.assertTrue(
+            planned.startswith(f"{count} keys can be moved: 1 allowed, 2 batch, 24 command,"), planned
+        )
         ended = run("repartition", "--redis", self.server.url, "--from", "1", "--to", "4")
         self.assertEqual(ended.stdout, "the keys are in 4 partitions with the prefix jt709c\n")
-        self.assertIn("copying keys: 266\n", ended.stderr)
+        self.assertIn("copying keys: 292\n", ended.stderr)
         self.assertIsNone(SECRET.search(ended.stderr))
         self.check(wanted, self.store(4))
         listed = run("devices", "--json", "--redis", self.server.url).stdout.splitlines()
