@@ -164,9 +164,9 @@ class Session:
         """
         if message.is_position:
             location: Any = message.events[0][1]
-            if not self._observe_lock(location.lock_state, at, moment.epoch):
+            if not self._observe_lock(location.lock_state, at, moment.epoch) or location.fix != "gnss":
                 self.place = None
-            elif location.fix == "gnss":
+            else:
                 # As `_observe_place`, inline since every report passes here.
                 self.place = (
                     location.latitude,
@@ -197,10 +197,10 @@ class Session:
         return happened >= self.state_at - _SAME_TIME
 
     def _observe_place(self, data: events.Location, at: float | None, moment: Moment, newest: bool) -> None:
-        """Update the position of the lock; it is unknown while reports come that may be older ones."""
-        if not newest:
+        """Update the position of the lock; a report without a fix, or that may be older, leaves none."""
+        if not newest or data.fix != "gnss":
             self.place = None
-        elif data.fix == "gnss":
+        else:
             self.place = (data.latitude, data.longitude, data.speed_kmh, at, moment.epoch, moment.now)
 
     def _known_sublocks(self) -> SubLockStates:

@@ -65,8 +65,8 @@ def judge_now(
 def live_position(session: Session | None, now: float, monotonic: float) -> LivePosition | None:
     """The last live position of a session's lock, at `now` in epoch seconds and `monotonic` seconds.
 
-    Its age is by the lock's own time, corrected as for evidence, and by its arrival on both of our clocks: a
-    clock that was set makes no position younger.
+    Its age is by the lock's own time, and by its arrival on both of our clocks: a clock that was set makes no
+    position younger. Of the lock's clock only a lead is corrected.
     """
     place = None if session is None else session.place
     if session is None or place is None:
@@ -74,5 +74,6 @@ def live_position(session: Session | None, now: float, monotonic: float) -> Live
     latitude, longitude, speed, at, arrival, received = place
     if latitude is None or longitude is None or at is None:
         return None
-    late = arrival - session.clock.proven_time(at, arrival)
+    # A slow clock makes no position younger: what looks like one may be a backlog that is sent as live.
+    late = arrival - min(at, session.clock.proven_time(at, arrival))
     return LivePosition(latitude, longitude, speed, max(monotonic - received, now - arrival) + max(late, 0.0))

@@ -188,6 +188,25 @@ class PositionTests(ConditionCase):
         self.at(link, INSIDE, at=START + self.node.clock.seconds() + 8 * 3600)
         self.assertEqual(self.client.state(self.order(only_within=DEPOT)), "sent")
 
+    def test_backlog_that_is_sent_as_live(self) -> None:
+        """An hour of old reports looks like a clock that is slow; their positions are not live."""
+        link = self.connect(None)
+        for seconds in (0, 3, 18, 33):
+            self.node.pass_time(0.1 if seconds < 10 else 12)
+            self.at(link, INSIDE, at=START - 3600 + seconds)
+        command = self.order(only_within=DEPOT)
+        self.assert_waits(command, "no live position within 120 s", link)
+
+    def test_newest_report_has_no_fix(self) -> None:
+        """It leaves no position: where the lock was before says nothing any more."""
+        link = self.connect(INSIDE)
+        self.node.pass_time(30)
+        self.at(link, OUTSIDE, status=0)
+        command = self.order(only_within=DEPOT)
+        self.assert_waits(command, "no live position within 120 s", link)
+        self.at(link, INSIDE)
+        self.assertEqual(self.client.state(command), "sent")
+
     def test_clock_of_the_gateway_is_set_back(self) -> None:
         """A clock that was set makes no position younger."""
         link = self.connect()
