@@ -41,6 +41,8 @@ class Repeats:
             ("device", _same_device(command, known, record)),
             ("command", record.command in _commands(command, known)),
             ("params", _same_params(self._public(command), known, record)),
+            # The record of an invalid command may have neither.
+            ("conditions", record.params is None or record.conditions == _conditions(command)),
         ):
             if not same:
                 raise _another(command.id, name)
@@ -48,9 +50,10 @@ class Repeats:
 
     def note(self, command: Command) -> None:
         """Remember a command before it is pushed; raise :class:`ApiError` if another one has its id."""
-        fields = (command.issued_by, command.device, command.name, self._public(command))
+        public = self._public(command)
+        fields = (command.issued_by, command.device, command.name, public, _conditions(command))
         before = self._pushed.setdefault(command.id, fields)
-        names = ("issued_by", "device", "command", "params")
+        names = ("issued_by", "device", "command", "params", "conditions")
         for name, mine, other in zip(names, fields, before, strict=True):
             if mine != other:
                 raise _another(command.id, name)
@@ -59,6 +62,10 @@ class Repeats:
 
     def _public(self, command: Command) -> dict[str, Any]:
         return command.public_params(self.profiles.secret_names(command.name))
+
+
+def _conditions(command: Command) -> dict[str, Any] | None:
+    return None if command.conditions is None else command.conditions.fields()
 
 
 def _another(command_id: str, name: str) -> ApiError:

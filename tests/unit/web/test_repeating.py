@@ -104,6 +104,7 @@ class RepeatingTests(SynchronousTestCase):
             (api, {"device": other.device}, "device"),
             (api, {"command": "locate", "params": {}}, "command"),
             (api, {"params": {"text": "two"}}, "params"),
+            (api, {"max_speed_kmh": 5}, "conditions"),
             (ben, {}, "issued_by"),
         ):
             error = self.given(asking, {**body, **changed}, 409).error
