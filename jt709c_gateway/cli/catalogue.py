@@ -19,6 +19,7 @@ from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.output import Output
 from jt709c_gateway.cli.table import Cell, Column, known, print_records
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS, canonical
+from jt709c_gateway.commands.conditions import EXPECTED
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
@@ -66,6 +67,9 @@ def catalogue(
     documented, standard (from JT/T 808, not verified with a unit) or assumed.
 
     Without COMMAND, all commands are shown. An asterisk marks a required parameter. COMMAND may be an alias.
+
+    Every command to a lock may have conditions: only_within, max_speed_kmh, not_before, not_after,
+    position_max_age and when_not_allowed (jt709c send --help); JSON says what is right for each.
 
     \b
     Examples:
@@ -180,6 +184,7 @@ def to_json(entries: Sequence[Entry]) -> str:
             "aliases": aliases(entry.name),
             "description": entry.description,
             "gateway": entry.local,
+            "conditions": {} if entry.local else dict(EXPECTED),
             "params": [_param(param) for param in LOCAL_PARAMS.get(entry.name, {}).values()],
             "profiles": [_holder(holder) for holder in entry.holders],
         }

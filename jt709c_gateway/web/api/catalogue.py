@@ -7,6 +7,7 @@ import msgspec
 from attrs import define, evolve
 
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS
+from jt709c_gateway.commands.conditions import EXPECTED
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileRegistry
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
@@ -73,10 +74,15 @@ class CatalogueCommand(msgspec.Struct):
 
 
 class Catalogue(msgspec.Struct):
-    """The commands in the profile of a lock; `profile` is None for those of all profiles."""
+    """The commands in the profile of a lock; `profile` is None for those of all profiles.
+
+    `conditions` are those that each command may have which the gateway does not execute itself, with what is
+    right for them.
+    """
 
     profile: str | None
     commands: list[CatalogueCommand]
+    conditions: dict[str, str]
 
 
 @define(eq=False)
@@ -106,7 +112,7 @@ class CatalogueApi:
             commands = list(_of_sublock(supported, known.peripheral_type))
         else:
             commands = [one for one in self._commands(supported) if one is not None]
-        return json_response(Catalogue(None if profile is None else profile.name, commands))
+        return json_response(Catalogue(None if profile is None else profile.name, commands, dict(EXPECTED)))
 
     def _commands(self, profiles: Sequence[Profile]) -> Iterable[CatalogueCommand | None]:
         names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.commands))])

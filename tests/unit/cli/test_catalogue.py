@@ -97,6 +97,8 @@ class CatalogueTests(WithFiles):
         self.file(JT701)
         commands = self.commands("--profiles", str(self.directory), "cancel", "set_fence")
         self.assertTrue(commands["cancel"]["gateway"])
+        self.assertEqual(commands["cancel"]["conditions"], {})
+        self.assertIn("km/h", commands["set_fence"]["conditions"]["max_speed_kmh"])
         self.assertEqual([param["name"] for param in commands["cancel"]["params"]], ["id"])
         self.assertEqual((commands["set_fence"]["gateway"], commands["set_fence"]["profiles"]), (False, []))
 
