@@ -1,12 +1,10 @@
 """Names of locks on the page: shown first, searched, filtered by group, changed while it is open."""
 
 import json
-import os
 from typing import Any
 
 from tests.browser.fleet import store_fleet
 from tests.browser.support import PHONE, CommandCase, row
-from tests.support import wait_until
 from tests.support.commands import PASSWORD, FakeLock, new_device
 from tests.support.web import FROM_THE_PAGE, Api, basic
 
@@ -117,21 +115,3 @@ class LabelTests(CommandCase):
         page.locator("h1 .device-name", has_text="<img").wait_for()
         self.assertLessEqual(page.evaluate(wide), 0)
         self.client.redis.call("DEL", key)
-
-    def test_picture(self) -> None:
-        """For those who look: JT709C_LOOK names a directory."""
-        where = os.environ.get("JT709C_LOOK")
-        if not where:
-            return
-        devices = store_fleet(self.client, 12)
-        self.name(
-            *({"device": one, "name": f"Truck {at}", "group": "north"} for at, one in enumerate(devices[:9]))
-        )
-        for name, size in (("desktop", {"width": 1280, "height": 700}), ("phone", PHONE)):
-            for view in ("", "map", "events", "commands", f"device/{devices[3]}"):
-                page = self.open(f"#/{view}", size)
-                wait_until(lambda page=page: page.locator(".device-name").count() or True)
-                page.wait_for_timeout(1500)
-                if view.startswith("device"):
-                    page.get_by_role("button", name="Name…").click()
-                page.screenshot(path=f"{where}/{name}-{view.partition('/')[0] or 'fleet'}.png")
