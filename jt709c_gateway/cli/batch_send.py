@@ -23,7 +23,7 @@ from jt709c_gateway.commands.model import ENDED, Command, CommandState, new_comm
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing import SigningKey
 from jt709c_gateway.protocol.events import to_json
-from jt709c_gateway.redis.batches import command_id
+from jt709c_gateway.redis.batches import OUTCOME_FIELDS, command_id, outcome_of
 from jt709c_gateway.redis.labels import Labels
 from jt709c_gateway.redis.partitioned_queries import gather
 
@@ -214,13 +214,12 @@ async def _read(batch: Batch) -> dict[str, _Outcome]:
         parts.setdefault(part, []).append(command)
     found: dict[str, _Outcome] = {command.device: (None, "") for _, command in batch.commands}
     for part, commands in parts.items():
-        asked = [("HMGET", part.keys.command(one.id), "state", "reason") for one in commands]
+        asked = [("HMGET", part.keys.command(one.id), *OUTCOME_FIELDS) for one in commands]
         for command, reply in zip(commands, await part.pipeline(asked), strict=True):
             if isinstance(reply, Exception):
                 raise reply
-            state, reason = (None if one is None else one.decode("utf-8", "replace") for one in reply)
-            if state in set(CommandState):
-                found[command.device] = CommandState(str(state)), reason or ""
+            state, reason = outcome_of(reply, batch.id, command.issued_by, command.name)
+            found[command.device] = state, reason or ""
     return found
 
 

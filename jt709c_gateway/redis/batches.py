@@ -1,13 +1,18 @@
 """Keeps what a batch of commands is, for as long as the records of its commands (docs/redis.rst)."""
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
+from jt709c_gateway.commands.model import CommandState
+from jt709c_gateway.commands.sublocks import SUBLOCK_COMMANDS
 from jt709c_gateway.redis.command_writes import KEEP
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
+#: Fields of the record of a command that say what became of it, and of which batch it is.
+OUTCOME_FIELDS: Final = ("state", "reason", "batch", "issued_by", "command")
 #: Seconds that a gateway counts as giving a batch after it last said so.
 LEASE: Final = 15
 
@@ -51,6 +56,24 @@ _decoder: Final = msgspec.json.Decoder(BatchRecord)
 def command_id(batch_id: str, device: str) -> str:
     """Return the id of the command of a batch for a lock: a device has no hyphen, so no two are alike."""
     return f"{batch_id}-{device}"
+
+
+def outcome_of(
+    row: Sequence[bytes | None] | None, batch_id: str, issued_by: str | None, command: str
+) -> tuple[CommandState | None, str | None]:
+    """Return state and reason of a command of a batch, from the values of `OUTCOME_FIELDS`.
+
+    The state is None without a record, and INVALID where the id is that of another command, which somebody
+    gave: the lock did not get the command of this batch.
+    """
+    values = [None if one is None else one.decode("utf-8", "replace") for one in row or ()]
+    if not values or values[0] not in set(CommandState):
+        return None, None
+    state, reason, batch, issuer, name = values
+    names = (command, SUBLOCK_COMMANDS.get(command, command))
+    if (batch or "", issuer or "") != (batch_id, issued_by or "") or (name and name not in names):
+        return CommandState.INVALID, f"not given: another command has its id, {name or 'unknown'}"
+    return CommandState(str(state)), reason or None
 
 
 async def create(caller: Caller, keys: Keys, record: BatchRecord) -> bool:

@@ -140,7 +140,8 @@ class BatchTests(CommandCase):
             "left_out": [{"device": "5", "problems": ["unknown"], "message": "no such lock has reported"}],
         }
         self.client.redis.call("SET", self.client.key("batch", "night"), json.dumps(batch))
-        self.client.wait(self.client.command(given, "locate", id=f"night-{given}", ttl=600), "waiting")
+        own = {"id": f"night-{given}", "batch": "night", "issued_by": "web:ann"}
+        self.client.wait(self.client.command(given, "locate", ttl=600, **own), "waiting")
         page = self.open("#/batch/night")
         page.get_by_role("heading", name="Locate: 2 locks").wait_for()
         page.get_by_text("1 locks did not get the command").wait_for()

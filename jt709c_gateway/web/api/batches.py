@@ -15,7 +15,7 @@ from jt709c_gateway.commands.model import (
     CommandState,
 )
 from jt709c_gateway.redis import batches
-from jt709c_gateway.redis.batches import BatchRecord, OddLock
+from jt709c_gateway.redis.batches import OUTCOME_FIELDS, BatchRecord, OddLock, outcome_of
 from jt709c_gateway.redis.command_store_types import Known
 from jt709c_gateway.redis.labels import Labels
 from jt709c_gateway.util.timestamps import Timestamp, iso
@@ -314,21 +314,16 @@ class BatchesApi:
 
         async def ask(partition: WebPartition) -> list[Any]:
             keys = [partition.keys.command(record.command_id(name)) for name in parts[partition]]
-            return await partition.redis.readable([("HMGET", key, "state", "reason") for key in keys])
+            return await partition.redis.readable([("HMGET", key, *OUTCOME_FIELDS) for key in keys])
 
         answers = await side_by_side(list(parts), ask)
         if answers.away:
             raise PartitionsAway(answers.away)
         found: dict[str, _Found] = dict.fromkeys(record.devices, (None, None))
         for partition, rows in answers.found:
-            found.update(zip(parts[partition], map(_state_of, rows), strict=True))
+            for name, row in zip(parts[partition], rows, strict=True):
+                found[name] = outcome_of(row, record.id, record.issued_by, record.fields["name"])
         return found
-
-
-def _state_of(row: Sequence[bytes | None] | None) -> _Found:
-    state, reason = (None if one is None else one.decode("utf-8", "replace") for one in row or (None, None))
-    known = None if state is None or state not in set(CommandState) else CommandState(state)
-    return known, reason or None
 
 
 def _left_out(candidates: Sequence[Candidate]) -> list[OddLock]:

@@ -65,9 +65,11 @@ class SendManyTests(WithRedis):
         path = temporary_path(self)
         Path(path).write_text("\n".join(DEVICES))
         states = ("done", "done", "confirmed", "uncertain")
+        own = ("batch", "b", "issued_by", "ops", "command", "locate", "reason", "no answer")
         for device, state in zip(DEVICES, states, strict=True):
-            self.redis.call("HSET", f"jt709c:command:b-{device}", "state", state, "reason", "no answer")
+            self.redis.call("HSET", f"jt709c:command:b-{device}", "state", state, *own)
         arguments = ("locate", "--devices", path, "--yes", "--batch", "b", "--wait", "--rate", "1000")
+        arguments += ("--issued-by", "ops")
         result = self.send(*arguments)
         self.assertEqual(result.returncode, 3, result.stderr)
         lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
@@ -78,6 +80,11 @@ class SendManyTests(WithRedis):
         self.assertEqual(result.returncode, 1)
         found = {one["device"]: one["state"] for one in map(json.loads, result.stdout.splitlines())}
         self.assertEqual(list(found.values()), ["failed", *states[1:]])
+        # Another command has been given under the id of the batch.
+        self.redis.call("HSET", f"jt709c:command:b-{DEVICES[0]}", "state", "confirmed", "command", "unlock")
+        result = self.send(*arguments)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("invalid  not given: another command has its id, unlock", result.stdout)
 
     def test_a_group_with_parameters(self) -> None:
         for device, group in zip(DEVICES, ("north", "south", "north", "north"), strict=True):
