@@ -85,4 +85,5 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value if value.isprintable() else value.encode("unicode_escape").decode("ascii")
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    # Where a spreadsheet divides lines at semicolons, each part of the text is a cell.
+    return ";".join(f"'{one}" if one.startswith(_FORMULA) else one for one in text.split(";"))
