@@ -13,12 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway import __version__
 from jt709c_gateway.cli.main import SUBCOMMANDS
 from tests.support import wait_until
+from tests.support.cli import run
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
 TIMEOUT = 60
 
 
-def run(*arguments, **environment):
+def started(*arguments, **environment):
+    """Run the command as users do."""
     return subprocess.run(
         [*COMMAND, *arguments],
         capture_output=True,
@@ -43,15 +45,15 @@ def _cpu(pid):
 
 class Process(SynchronousTestCase):
     def test_version_and_help(self):
-        self.assertIn(__version__, run("--version").stdout)
-        result = run("--help")
+        self.assertIn(__version__, started("--version").stdout)
+        result = started("--help")
         for name in SUBCOMMANDS:
             self.assertIn(name, result.stdout)
             self.assertEqual(run(name, "--help").returncode, 0)
 
     def test_the_list_of_commands_is_in_whole_sentences(self):
         """click cuts what is too long for 80 columns."""
-        listed = run("--help", COLUMNS="80").stdout.partition("Commands:\n")[2].splitlines()
+        listed = started("--help", COLUMNS="80").stdout.partition("Commands:\n")[2].splitlines()
         self.assertEqual([line for line in listed if not line.endswith(".") or line.endswith("..")], [])
         self.assertIn("  send         Queue a command and wait for its outcome.", listed)
 
