@@ -105,12 +105,7 @@ class BatchGiver(Service):
     async def _give(self, batch: _Batch) -> None:
         while batch.left:
             now = self.reactor.seconds()
-            if now - batch.renewed_at >= _RENEW_EVERY:
-                batch.renewed_at = now
-                try:
-                    await self.hold(batch.id)
-                except txredisapi.RedisError:
-                    batch.renewed_at = float("-inf")
+            await self._renew(now)
             pushed = await self._push(batch.left[0])
             if pushed:
                 batch.left.popleft()
@@ -126,6 +121,15 @@ class BatchGiver(Service):
                     )
                     return
             await task.deferLater(self.reactor, 1 / RATE if pushed else _RETRY, lambda: None)
+
+    async def _renew(self, now: float) -> None:
+        """Renew the leases that are due, also of batches whose turn has not come."""
+        for one in [one for one in self._batches.values() if now - one.renewed_at >= _RENEW_EVERY]:
+            one.renewed_at = now
+            try:
+                await self.hold(one.id)
+            except txredisapi.RedisError:
+                one.renewed_at = float("-inf")
 
     async def _push(self, one: _Push) -> bool:
         """Push a command; False when it is to be tried again."""

@@ -185,7 +185,7 @@ class CommandExecutor:
         if step.before is not None and report is not None:
             self._confirmations.publish(run, step, step.before, report)
         else:
-            settled = lambda written: None if written else self.drop(run)  # noqa: E731
+            settled = partial(_drop_unless_written, self, run)
             self.context.publisher.publish(run, step, on_settled=settled, report=report)
         if step.action is Action.RESEND and self._sender is not None:
             self._sender.resend()
@@ -272,3 +272,8 @@ class CommandExecutor:
                 self.apply(run, run.deadline(now))
         if self.evidence.forget_stale(now):
             self._on_idle(self)
+
+
+def _drop_unless_written(executor: CommandExecutor, run: CommandExecution, written: bool) -> None:
+    if not written:
+        executor.drop(run)

@@ -45,8 +45,8 @@ local function next_entry()
     passed_over[ARGV[i]] = true
   end
   for _, entry in ipairs(call('LRANGE', KEYS[1], 0, #ARGV > 8 and -1 or 0)) do
-    local ok, read_order = pcall(cjson.decode, entry)
-    local id = ok and type(read_order) == 'table' and type(read_order['id']) == 'string' and read_order['id'] or ''
+    local ok, command = pcall(cjson.decode, entry)
+    local id = ok and type(command) == 'table' and type(command['id']) == 'string' and command['id'] or ''
     if not passed_over[id] then
       return entry, id
     end

@@ -4,21 +4,17 @@ import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
-from jt709c_gateway.commands.conditions import MAX_POSITION_AGE, MAX_SPEED_KMH, WhenNotAllowed
 from jt709c_gateway.commands.model import (
     BATCH_ID,
     DEVICE_NAME,
     EXPECTED,
-    MAX_TIMEOUT,
-    MAX_TTL,
-    MIN_TIMEOUT,
     new_command_id,
 )
 from jt709c_gateway.commands.value_description import described, unknown_names
 from jt709c_gateway.redis.labels import LABEL_LIMITS
+from jt709c_gateway.web.api.command_fields import CommandFields
 from jt709c_gateway.web.http import ApiError
 from jt709c_gateway.web.query import DEVICE_PATTERN
 
@@ -26,7 +22,7 @@ from jt709c_gateway.web.query import DEVICE_PATTERN
 MAX_LOCKS: Final = 1000
 
 
-class NewBatch(msgspec.Struct):
+class NewBatch(CommandFields, kw_only=True):
     """A command to give to several locks: to `devices`, or to all that have `group` in their label.
 
     `devices` are device ids, IMEIs or sub-locks' ids. `id` is an id of the client's own, new for each batch;
@@ -42,19 +38,10 @@ class NewBatch(msgspec.Struct):
     ) = None
     group: Annotated[str, Meta(min_length=1, max_length=LABEL_LIMITS["group"])] | None = None
     id: Annotated[str, Meta(pattern=f"^{BATCH_ID.pattern}$")] | None = None
-    params: dict[str, Any] | None = None
-    ttl: Annotated[float, Meta(gt=0, le=MAX_TTL)] | None = None
-    timeout: Annotated[float, Meta(ge=MIN_TIMEOUT, le=MAX_TIMEOUT)] | None = None
-    only_within: dict[str, Any] | UnsetType = UNSET
-    max_speed_kmh: Annotated[float, Meta(ge=0, le=MAX_SPEED_KMH)] | UnsetType = UNSET
-    not_before: str | float | UnsetType = UNSET
-    not_after: str | float | UnsetType = UNSET
-    position_max_age: Annotated[float, Meta(ge=1, le=MAX_POSITION_AGE)] | UnsetType = UNSET
-    when_not_allowed: WhenNotAllowed | UnsetType = UNSET
 
 
 #: The fields that a batch may have.
-FIELDS: Final = NewBatch.__struct_fields__
+FIELDS: Final = ("command", "devices", "group", "id", *CommandFields.__struct_fields__)
 #: Those that are no fields of its commands.
 OF_BATCH: Final = frozenset({"id", "devices", "group"})
 

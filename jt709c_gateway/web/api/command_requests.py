@@ -7,15 +7,11 @@ from urllib.parse import urlsplit
 import msgspec
 import txredisapi
 from attrs import define, evolve, field
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.check import CheckedForDevice, check_command
-from jt709c_gateway.commands.conditions import MAX_POSITION_AGE, MAX_SPEED_KMH, WhenNotAllowed
 from jt709c_gateway.commands.model import (
-    MAX_TIMEOUT,
-    MAX_TTL,
-    MIN_TIMEOUT,
     Command,
     InvalidCommand,
     Wire,
@@ -28,6 +24,7 @@ from jt709c_gateway.commands.signing import CommandRefused, SigningKey, SigningK
 from jt709c_gateway.commands.value_description import unknown_names
 from jt709c_gateway.redis.areas import check_conditions
 from jt709c_gateway.redis.command_store_types import Known
+from jt709c_gateway.web.api.command_fields import CommandFields
 from jt709c_gateway.web.api.commands import CommandRecord, CommandsApi
 from jt709c_gateway.web.api.repeated_commands import Repeats
 from jt709c_gateway.web.command_rights import CommandRights
@@ -49,7 +46,7 @@ REQUESTED_WITH_HEADER: Final = Parameter(
 )
 
 
-class NewCommand(msgspec.Struct):
+class NewCommand(CommandFields, kw_only=True):
     """A command to give: `device` is a device id, an IMEI or a sub-lock's id.
 
     `id` is an id of the client's own, new for each command; without one the gateway makes it. `ttl` is the
@@ -60,19 +57,10 @@ class NewCommand(msgspec.Struct):
     device: str
     command: str
     id: Annotated[str, Meta(pattern=COMMAND_ID_PATTERN)] | None = None
-    params: dict[str, Any] | None = None
-    ttl: Annotated[float, Meta(gt=0, le=MAX_TTL)] | None = None
-    timeout: Annotated[float, Meta(ge=MIN_TIMEOUT, le=MAX_TIMEOUT)] | None = None
-    only_within: dict[str, Any] | UnsetType = UNSET
-    max_speed_kmh: Annotated[float, Meta(ge=0, le=MAX_SPEED_KMH)] | UnsetType = UNSET
-    not_before: str | float | UnsetType = UNSET
-    not_after: str | float | UnsetType = UNSET
-    position_max_age: Annotated[float, Meta(ge=1, le=MAX_POSITION_AGE)] | UnsetType = UNSET
-    when_not_allowed: WhenNotAllowed | UnsetType = UNSET
 
 
 #: The fields that a command from the page may have.
-FIELDS: Final = NewCommand.__struct_fields__
+FIELDS: Final = ("device", "command", "id", *CommandFields.__struct_fields__)
 
 
 class Accepted(msgspec.Struct):

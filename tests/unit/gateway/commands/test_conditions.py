@@ -39,7 +39,7 @@ class ConditionCase(Bench):
         node.run()
         return link
 
-    def order(self, **conditions: Any) -> str:
+    def give(self, **conditions: Any) -> str:
         """Push an unlock command with these conditions, and let the gateway take it."""
         command = self.client.unlock(self.device, **conditions)
         self.node.run()
@@ -69,7 +69,7 @@ class PlaceTests(ConditionCase):
     def test_inside(self) -> None:
         """The command is written; record and events have its conditions."""
         link = self.connect()
-        command = self.order(only_within=DEPOT)
+        command = self.give(only_within=DEPOT)
         self.assertEqual(self.client.state(command), "sent")
         self.assertEqual(len(self.written(link)), 1)
         expected = {"only_within": DEPOT, "position_max_age": 120.0, "when_not_allowed": "reject"}
@@ -79,18 +79,18 @@ class PlaceTests(ConditionCase):
     def test_outside(self) -> None:
         """The reason has the distance."""
         link = self.connect(OUTSIDE)
-        self.assert_ended(self.order(only_within=DEPOT), "rejected", "1,040 m outside of the area", link)
+        self.assert_ended(self.give(only_within=DEPOT), "rejected", "1,040 m outside of the area", link)
 
     def test_outside_of_a_polygon(self) -> None:
         corners = [[51.49, -0.13], [51.49, -0.11], [51.505, -0.11], [51.505, -0.13]]
         link = self.connect(OUTSIDE)
-        command = self.order(only_within={"polygon": corners})
+        command = self.give(only_within={"polygon": corners})
         self.assert_ended(command, "rejected", "684 m outside of the area", link)
 
     def test_waits_for_the_place(self) -> None:
         """With `wait` it is written as soon as a report is inside, and announced once while it waits."""
         link = self.connect(OUTSIDE)
-        command = self.order(only_within=DEPOT, when_not_allowed="wait")
+        command = self.give(only_within=DEPOT, when_not_allowed="wait")
         for _ in range(3):
             self.node.pass_time(10)
             self.at(link, OUTSIDE)
@@ -102,9 +102,9 @@ class PlaceTests(ConditionCase):
     def test_others_overtake_it(self) -> None:
         """A command that waits for its conditions blocks no other; those that wait keep their order."""
         link = self.connect(OUTSIDE)
-        first = self.order(only_within=DEPOT, when_not_allowed="wait")
-        second = self.order(only_within=DEPOT, when_not_allowed="wait")
-        third = self.order()
+        first = self.give(only_within=DEPOT, when_not_allowed="wait")
+        second = self.give(only_within=DEPOT, when_not_allowed="wait")
+        third = self.give()
         self.assertEqual(
             [self.client.state(one) for one in (first, second, third)], ["waiting", "waiting", "sent"]
         )
@@ -116,7 +116,7 @@ class PlaceTests(ConditionCase):
 
     def test_cancelled_while_it_waits(self) -> None:
         link = self.connect(OUTSIDE)
-        command = self.order(only_within=DEPOT, when_not_allowed="wait")
+        command = self.give(only_within=DEPOT, when_not_allowed="wait")
         self.client.command(self.device, "cancel", {"id": command})
         self.node.run()
         self.at(link, INSIDE)
@@ -144,7 +144,7 @@ class PositionTests(ConditionCase):
     def test_none_yet(self) -> None:
         """It waits for the first report."""
         link = self.connect(None)
-        command = self.order(only_within=DEPOT)
+        command = self.give(only_within=DEPOT)
         self.assert_waits(command, "no live position within 120 s", link)
         self.at(link, INSIDE)
         self.assertEqual(self.client.state(command), "sent")
@@ -153,7 +153,7 @@ class PositionTests(ConditionCase):
         """It ends as expired, and says what it waited for."""
         link = self.connect()
         self.node.pass_time(31)
-        command = self.order(only_within=DEPOT, position_max_age=30, ttl=5)
+        command = self.give(only_within=DEPOT, position_max_age=30, ttl=5)
         self.assert_waits(command, "no live position within 30 s", link)
         self.node.pass_time(7)
         self.assert_ended(command, "expired", "not sent within 5 s: no live position within 30 s", link)
@@ -161,7 +161,7 @@ class PositionTests(ConditionCase):
     def test_not_live(self) -> None:
         """Reports from the memory, without a fix, or late ones do not count."""
         link = self.connect(None)
-        command = self.order(only_within=DEPOT)
+        command = self.give(only_within=DEPOT)
         moment = datetime.fromtimestamp(START + self.node.clock.seconds(), UTC)
         stored = encode_stored([location(time=moment.replace(microsecond=0), **INSIDE)])
         self.node.feed(link, self.lock.frame(0x0704, stored))
@@ -177,7 +177,7 @@ class PositionTests(ConditionCase):
         self.node.pass_time(60)
         self.at(link, OUTSIDE)
         self.at(link, INSIDE, at=START + self.node.clock.seconds() - 30)
-        command = self.order(only_within=DEPOT)
+        command = self.give(only_within=DEPOT)
         self.assert_waits(command, "no live position within 120 s", link)
         self.at(link, OUTSIDE, at=START + self.node.clock.seconds() + 1)
         self.assert_ended(command, "rejected", "1,040 m outside of the area", link)
@@ -186,7 +186,7 @@ class PositionTests(ConditionCase):
         """A lock in UTC+8 is live; its age is by its corrected clock."""
         link = self.connect(None)
         self.at(link, INSIDE, at=START + self.node.clock.seconds() + 8 * 3600)
-        self.assertEqual(self.client.state(self.order(only_within=DEPOT)), "sent")
+        self.assertEqual(self.client.state(self.give(only_within=DEPOT)), "sent")
 
     def test_backlog_that_is_sent_as_live(self) -> None:
         """An hour of old reports looks like a clock that is slow; their positions are not live."""
@@ -194,7 +194,7 @@ class PositionTests(ConditionCase):
         for seconds in (0, 3, 18, 33):
             self.node.pass_time(0.1 if seconds < 10 else 12)
             self.at(link, INSIDE, at=START - 3600 + seconds)
-        command = self.order(only_within=DEPOT)
+        command = self.give(only_within=DEPOT)
         self.assert_waits(command, "no live position within 120 s", link)
 
     def test_newest_report_has_no_fix(self) -> None:
@@ -202,7 +202,7 @@ class PositionTests(ConditionCase):
         link = self.connect(INSIDE)
         self.node.pass_time(30)
         self.at(link, OUTSIDE, status=0)
-        command = self.order(only_within=DEPOT)
+        command = self.give(only_within=DEPOT)
         self.assert_waits(command, "no live position within 120 s", link)
         self.at(link, INSIDE)
         self.assertEqual(self.client.state(command), "sent")
@@ -213,18 +213,18 @@ class PositionTests(ConditionCase):
         self.node.pass_time(200)
         wall = self.node.wall
         self.node.gateway.wall = lambda: wall().replace(hour=9)
-        self.assert_waits(self.order(only_within=DEPOT), "no live position within 120 s", link)
+        self.assert_waits(self.give(only_within=DEPOT), "no live position within 120 s", link)
 
     def test_new_connection(self) -> None:
         """A position from an earlier connection does not count."""
         self.connect()
         link = self.connect(None)
-        self.assert_waits(self.order(only_within=DEPOT), "no live position within 120 s", link)
+        self.assert_waits(self.give(only_within=DEPOT), "no live position within 120 s", link)
 
     def test_speed(self) -> None:
         link = self.connect(INSIDE | {"speed_kmh": 12.4})
-        self.assert_ended(self.order(max_speed_kmh=5), "rejected", "12.4 km/h, faster than 5 km/h", link)
-        waits = self.order(max_speed_kmh=5, when_not_allowed="wait")
+        self.assert_ended(self.give(max_speed_kmh=5), "rejected", "12.4 km/h, faster than 5 km/h", link)
+        waits = self.give(max_speed_kmh=5, when_not_allowed="wait")
         self.assert_waits(waits, "waits until not faster than 5 km/h", link)
         self.at(link, INSIDE | {"speed_kmh": 5})
         self.assertEqual(self.client.state(waits), "sent")
@@ -236,26 +236,26 @@ class TimeTests(ConditionCase):
     def test_not_before(self) -> None:
         """It is written at that time, without a report."""
         link = self.connect(None)
-        command = self.order(not_before=iso(START + 20))
+        command = self.give(not_before=iso(START + 20))
         self.assert_waits(command, "waits for not_before, 2026-11-22T10:00:20Z", link)
         self.node.pass_time(20)
         self.assertEqual(self.client.state(command), "sent")
 
     def test_not_after_passes_while_it_waits(self) -> None:
         link = self.connect(OUTSIDE)
-        command = self.order(only_within=DEPOT, when_not_allowed="wait", not_after=START + 20)
+        command = self.give(only_within=DEPOT, when_not_allowed="wait", not_after=START + 20)
         self.node.pass_time(20)
         self.at(link, INSIDE)
         self.assert_ended(command, "rejected", "not_after, 2026-11-22T10:00:20Z, has passed", link)
 
     def test_not_after_passes_while_the_lock_is_away(self) -> None:
-        command = self.order(not_after=START + 20)
+        command = self.give(not_after=START + 20)
         self.node.pass_time(30)
         link = self.connect()
         self.assert_ended(command, "rejected", "not_after, 2026-11-22T10:00:20Z, has passed", link)
 
     def test_not_after_has_passed(self) -> None:
-        record = self.client.record(self.order(not_after=START - 1))
+        record = self.client.record(self.give(not_after=START - 1))
         self.assertEqual(
             (record["state"], record["reason"]),
             ("invalid", "not_after: has passed; expected a time in the future"),
@@ -270,14 +270,14 @@ class AreaTests(ConditionCase):
         self.set_area("broken", "{")
         link = self.connect()
         for name, problem in (("depot", "is not defined"), ("broken", "in Redis is broken: not JSON")):
-            record = self.client.record(self.order(only_within={"area": name}))
+            record = self.client.record(self.give(only_within={"area": name}))
             self.assertEqual(record["state"], "invalid")
             self.assertIn(f"only_within: area {name} {problem}", record["reason"])
         self.assertEqual(self.written(link), [])
 
     def test_new_definition_counts(self) -> None:
         self.set_area("depot", DEPOT)
-        command = self.order(only_within={"area": "depot"})
+        command = self.give(only_within={"area": "depot"})
         self.set_area("depot", AWAY)
         link = self.connect()
         self.assert_ended(command, "rejected", "417.7 km outside of area depot", link)
@@ -293,7 +293,7 @@ class AreaTests(ConditionCase):
             ),
         ):
             self.set_area("depot", DEPOT)
-            command = self.order(only_within={"area": "depot"}, when_not_allowed="wait")
+            command = self.give(only_within={"area": "depot"}, when_not_allowed="wait")
             self.assert_waits(command, "waits until inside of area depot", link)
             change()
             self.node.pass_time(61)
@@ -317,7 +317,7 @@ class AreaTests(ConditionCase):
     def test_can_not_be_read(self) -> None:
         """It waits while Redis does not tell the area, and is written when it does."""
         self.set_area("depot", DEPOT)
-        command = self.order(only_within={"area": "depot"})
+        command = self.give(only_within={"area": "depot"})
         self.client.redis.call("DEL", self.client.key("area", "depot"))
         self.client.redis.call("RPUSH", self.client.key("area", "depot"), "x")
         link = self.connect()
@@ -361,7 +361,7 @@ class GatewayTests(ConditionCase):
 
     def test_moves_to_another_gateway_while_it_waits(self) -> None:
         first = self.connect(OUTSIDE)
-        command = self.order(only_within=DEPOT, when_not_allowed="wait")
+        command = self.give(only_within=DEPOT, when_not_allowed="wait")
         node = self.make("gw2", now=self.node.clock.seconds()).start()
         second = self.connect(OUTSIDE, node)
         self.assert_waits(command, "waits until inside of the area", second)
